@@ -1,0 +1,57 @@
+"""Package metadata; tool settings are in `pyproject.toml`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_VERSION = re.search(
+    r'^__version__ = "([^"]+)"$', (_HERE / "wrpn_tf" / "__init__.py").read_text(), re.MULTILINE
+)[1]
+
+_EXTRAS = {
+    "examples": ["absl-py", "scikit-learn"],
+    "plots": ["matplotlib"],
+    "lint": ["mypy", "ruff"],
+    "test": ["absl-py", "hypothesis", "pytest>=8", "pytest-xdist", "scikit-learn"],
+}
+_EXTRAS["dev"] = sorted({requirement for extra in _EXTRAS.values() for requirement in extra})
+
+setup(
+    name="wrpn_tf",
+    version=_VERSION,
+    description=(
+        "Wide reduced-precision networks for TensorFlow and Keras: "
+        "widen, quantize, distil, and count what it saves."
+    ),
+    long_description=(_HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["wrpn_tf", "wrpn_tf.*", "tflite_export", "tflite_export.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "keras>=3.0",
+        "numpy>=1.26",
+        # tfmot imports distutils, which Python 3.12 dropped and setuptools supplies.
+        "setuptools; python_version >= '3.12'",
+        "tensorflow-model-optimization>=0.8.0",
+        "tensorflow>=2.16,<2.22",
+        "tf_keras>=2.16,<2.22",
+        "wrapt>=1.11",
+    ],
+    extras_require=_EXTRAS,
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,84 @@
+"""Quantized models beside one TensorFlow process: other Keras backends, and several replicas."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+_NET = """
+import numpy as np, keras, wrpn_tf
+L = keras.layers
+inputs = keras.Input((8, 8, 3))
+x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3)(inputs)))
+x = L.ReLU()(L.DepthwiseConv2D(3)(x))
+model = keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x)))
+quantized = wrpn_tf.quantize_model(model, num_bits_activation=4)
+images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+"""
+_FORWARD = """
+import sys
+assert np.isfinite(keras.ops.convert_to_numpy(quantized(images))).all()
+for layer in quantized.layers:
+    for variable, quantizer in wrpn_tf.quantization.weight_quantizers(layer).values():
+        levels = quantizer.scale(variable) * quantizer.to_int(variable).astype("float32")
+        forward = keras.ops.convert_to_numpy(quantizer(variable.value, False, {}))
+        np.testing.assert_array_equal(forward, levels)
+assert "tensorflow" not in sys.modules and "tf_keras" not in sys.modules
+"""
+_TRAIN = """
+before = [keras.ops.convert_to_numpy(v) for v in quantized.trainable_variables]
+quantized.compile("sgd", "mse")
+loss = quantized.fit(images, np.ones((4, 2)), epochs=2, verbose=0).history["loss"]
+assert np.isfinite(loss).all()
+for variable, value in zip(quantized.trainable_variables, before):
+    changed = np.any(keras.ops.convert_to_numpy(variable) != value)
+    # A bias before batch norm has no gradient, nor has a range beyond which no value lies.
+    assert changed or variable.path.endswith(("conv2d/bias", "output_range")), variable.path
+seen = [v for v in quantized.variables if v.path.endswith("largest")]
+assert all(keras.ops.convert_to_numpy(v) > 0 for v in seen)
+"""
+_REPLICAS = """
+import sys
+import numpy as np
+import tensorflow as tf
+import wrpn_tf
+keras = __import__(sys.argv[1])
+cpus = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+L = keras.layers
+with strategy.scope():
+    inputs = keras.Input((8, 8, 3))
+    x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3)(inputs)))
+    x = L.Dense(2)(L.GlobalAveragePooling2D()(x))
+    quantized = wrpn_tf.quantize_model(keras.Model(inputs, x))
+    quantized.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+loss = quantized.fit(images, np.ones((8, 2)), batch_size=8, verbose=0).history["loss"]
+assert strategy.num_replicas_in_sync == 2 and np.isfinite(loss).all()
+found = [v for v in quantized.variables if "largest" in v.name]
+observed = [(v.value if sys.argv[1] == "keras" else v).numpy() for v in found]
+assert len(observed) == 3 and all(value > 0 for value in observed), observed
+"""
+
+
+def run(code, *arguments, backend="tensorflow"):
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=environment)
+
+
+def test_the_numpy_backend_runs_forward_without_tensorflow():
+    pytest.importorskip("jax")  # Keras' NumPy backend imports it
+    run(_NET + _FORWARD, backend="numpy")
+
+
+def test_the_jax_backend_trains():
+    pytest.importorskip("jax")
+    run(_NET + _TRAIN, backend="jax")
+
+
+def test_one_step_on_two_replicas(flavor):
+    run(_REPLICAS, flavor.name)

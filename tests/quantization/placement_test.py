@@ -1,0 +1,294 @@
+"""Where quantizers stand: the list of every quantizer in the result, net by net, in both Keras."""
+
+from __future__ import annotations
+
+import pytest
+
+from wrpn_tf import applications, quantize_model
+
+
+def preactivation(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, padding="same", name="stem")(x)
+    y = L.ReLU(name="relu1")(L.BatchNormalization(name="bn1")(x))
+    y = L.Conv2D(4, 3, padding="same", name="conv1")(y)
+    y = L.ReLU(name="relu2")(L.BatchNormalization(name="bn2")(y))
+    y = L.Conv2D(4, 3, padding="same", name="conv2")(y)
+    x = L.Add(name="add")([x, y])
+    x = L.ReLU(name="relu3")(L.BatchNormalization(name="bn3")(x))
+    x = L.Flatten(name="flat")(L.MaxPooling2D(name="max_pool")(x))
+    return inputs, L.Dense(3, name="head")(x)
+
+
+def inverted_residual(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, padding="same", use_bias=False, name="stem")(x)
+    x = L.ReLU(6.0, name="stem_relu")(L.BatchNormalization(name="stem_bn")(x))
+    y = L.Conv2D(8, 1, use_bias=False, name="expand")(x)
+    y = L.ReLU(6.0, name="expand_relu")(L.BatchNormalization(name="expand_bn")(y))
+    y = L.ZeroPadding2D(1, name="pad")(y)
+    y = L.DepthwiseConv2D(3, use_bias=False, name="depthwise")(y)
+    y = L.ReLU(6.0, name="depthwise_relu")(L.BatchNormalization(name="depthwise_bn")(y))
+    y = L.Conv2D(4, 1, use_bias=False, name="project")(y)
+    y = L.BatchNormalization(name="project_bn")(y)
+    x = L.Add(name="add")([x, y])
+    x = L.Conv2D(6, 1, name="last_conv")(x)
+    x = L.GlobalAveragePooling2D(name="pool")(x)
+    return inputs, L.Dense(3, activation="softmax", name="head")(x)
+
+
+def dense_block(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, padding="same", name="stem")(x)
+    y = L.ReLU(name="relu1")(L.BatchNormalization(name="bn1")(x))
+    y = L.Conv2D(2, 3, padding="same", name="conv1")(y)
+    x = L.Concatenate(name="concat1")([x, y])
+    y = L.ReLU(name="relu2")(L.BatchNormalization(name="bn2")(x))
+    y = L.Conv2D(2, 3, padding="same", name="conv2")(y)
+    x = L.Concatenate(name="concat2")([x, y])
+    x = L.AveragePooling2D(2, name="pool")(
+        L.ReLU(name="relu3")(L.BatchNormalization(name="bn3")(x))
+    )
+    x = L.Conv2D(3, 1, name="conv3")(x)
+    return inputs, L.GlobalMaxPooling2D(name="global_max")(x)
+
+
+def squeeze_excite(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.BatchNormalization(name="bn")(L.Conv2D(4, 3, name="stem")(x))
+    x = L.Activation("swish", name="swish")(x)
+    s = L.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
+    s = L.Conv2D(2, 1, activation="relu", name="reduce")(s)
+    s = L.Conv2D(4, 1, activation="sigmoid", name="expand")(s)
+    x = L.Multiply(name="excite")([x, s])
+    return inputs, L.Dense(3, name="head")(L.Flatten()(x))
+
+
+def without_batch_norm(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, activation="relu", name="conv1")(x)
+    x = L.MaxPooling2D(name="max_pool")(x)
+    x = L.ReLU(name="relu")(L.Conv2D(4, 3, name="conv2")(x))
+    x = L.Dense(5, activation="relu", name="dense1")(L.Dropout(0.1)(L.Flatten()(x)))
+    x = L.Dense(5, activation="tanh", name="dense2")(x)
+    return inputs, L.Dense(3, activation="softmax", name="head")(x)
+
+
+def separable(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.SeparableConv2D(4, 3, use_bias=False, name="first")(x)
+    x = L.Activation("relu", name="relu")(L.BatchNormalization(name="bn")(x))
+    x = L.SeparableConv2D(5, 3, activation="relu", name="middle")(x)
+    x = L.SeparableConv2D(3, 3, activation="softmax", name="last")(x)
+    return inputs, x
+
+
+def two_inputs_and_outputs(keras, L):
+    a = keras.Input((4,), name="a")
+    b = keras.Input((6,), name="b")
+    x = L.Concatenate(name="concat")([a, L.Dense(4, activation="relu", name="on_b")(b)])
+    x = L.Dense(5, activation="relu", name="middle")(x)
+    return [a, b], [L.Dense(2, name="out1")(x), L.Dense(1, activation="sigmoid", name="out2")(x)]
+
+
+def shared_layer(keras, L):
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    tower = L.Dense(4, activation="relu", name="tower")
+    x = L.Subtract(name="difference")([tower(a), tower(b)])
+    return [a, b], L.Dense(2, name="head")(x)
+
+
+def nested(keras, L):
+    x = block_inputs = keras.Input((8, 8, 4), name="block_input")
+    x = L.Conv2D(4, 3, padding="same", name="conv")(x)
+    x = L.ReLU(name="relu")(L.BatchNormalization(name="bn")(x))
+    block = keras.Model(block_inputs, x, name="block")
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, padding="same", name="stem")(x)
+    x = block(x)
+    return inputs, L.Dense(3, name="head")(L.GlobalAveragePooling2D(name="pool")(x))
+
+
+def rescaled(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
+    x = L.ZeroPadding2D(1, name="pad")(x)
+    x = L.Conv2D(4, 3, name="conv")(x)
+    return inputs, L.Dense(3, name="head")(L.Flatten()(x))
+
+
+EXPECTED = {
+    preactivation: {
+        "image": "i8",
+        "stem": "w8 o8",  # a branch of the sum
+        "relu1": "u4",
+        "conv1": "w2",
+        "relu2": "u4",
+        "conv2": "w2 o8",  # the other
+        "add": "o8",
+        "relu3": "u8",  # the last layer multiplies it, behind max pooling
+        "head": "w8 o8",
+    },
+    inverted_residual: {
+        "image": "i8",
+        "stem": "w8",
+        "stem_relu": "u4<=6.0",
+        "expand": "w2",
+        "expand_relu": "u4<=6.0",
+        "depthwise": "w2",
+        "depthwise_relu": "u4<=6.0",
+        "project": "w2",
+        "project_bn": "s8",
+        "add": "s4",
+        "last_conv": "w2 o8",
+        "pool": "o8",
+        "head": "w8 o8",
+    },
+    dense_block: {
+        "image": "i8",
+        "stem": "w8 o8",
+        "relu1": "u4",
+        "conv1": "w2",
+        "concat1": "o8",
+        "relu2": "u4",
+        "conv2": "w2",
+        "concat2": "o8",
+        "relu3": "u8",
+        "pool": "u8",
+        "conv3": "w8 o8",
+    },
+    squeeze_excite: {
+        "image": "i8",
+        "stem": "w8",
+        "bn": "s8",
+        "swish": "o8",
+        "squeeze": "o4",
+        "reduce": "w2 o4",
+        "expand": "w2 o8",
+        "expand_sigmoid": "u8=1.0",
+        "excite": "o8",
+        "head": "w8 o8",
+    },
+    without_batch_norm: {
+        "image": "i8",
+        "conv1": "w8 o4",
+        "conv2": "w2",
+        "relu": "o4",
+        "dense1": "w2 o4",
+        "dense2": "w2 o8",
+        "dense2_tanh": "o8",
+        "head": "w8 o8",  # the softmax behind it stays float
+    },
+    separable: {
+        "image": "i8",
+        "first_depthwise": "w8 o4",
+        "first": "w2",
+        "relu": "u4",
+        "middle_depthwise": "w2 o4",
+        "middle": "w2 o4",
+        "last_depthwise": "w2 o8",
+        "last": "w8 o8",
+    },
+    two_inputs_and_outputs: {
+        "a": "i8",
+        "b": "i8",
+        "on_b": "w8",
+        "concat": "o8",
+        "middle": "w8 o8",  # first: nothing stands between it and `a`
+        "out1": "w8 o8",
+        "out2": "w8 o8",
+    },
+    shared_layer: {
+        "a": "i8",
+        "b": "i8",
+        "tower": "w8 o8",
+        "difference": "o8",
+        "head": "w8 o8",
+    },
+    nested: {
+        "image": "i8",
+        "stem": "w8 o4",
+        "block_conv": "w2",
+        "block_relu": "u8",
+        "pool": "o8",
+        "head": "w8 o8",
+    },
+    rescaled: {
+        "rescale": "i8",
+        "conv": "w8 o8",
+        "head": "w8 o8",
+    },
+}
+
+
+@pytest.mark.parametrize("build", EXPECTED, ids=lambda build: build.__name__)
+def test_every_quantizer_of_a_net(flavor, listed, build):
+    model = flavor.keras.Model(*build(flavor.keras, flavor.layers))
+    quantized = quantize_model(model, num_bits_weight=2, num_bits_activation=4)
+    assert listed(quantized) == EXPECTED[build]
+
+
+def basic_block(name, first_in_stage):
+    expected = {
+        f"{name}_conv1": "w2",
+        f"{name}_relu1": "u4",
+        f"{name}_conv2": "w2",
+        f"{name}_bn2": "s8",
+        f"{name}_relu2": "u4",  # of a sum of normalized values
+    }
+    if first_in_stage:
+        expected |= {f"{name}_shortcut": "w2", f"{name}_shortcut_bn": "s8"}
+    return expected
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(8, 1), (20, 3)])
+def test_every_quantizer_of_a_resnet(flavor, listed, depth, blocks):
+    model = applications.CIFARResNet(depth, keras_flavor=flavor.name)
+    expected = {"image": "i8", "stem_conv": "w8", "stem_relu": "u4"}
+    for stage in (1, 2, 3):
+        for block in range(blocks):
+            expected |= basic_block(f"stage{stage}_block{block}", stage > 1 and block == 0)
+    expected[f"stage3_block{blocks - 1}_relu2"] = "u8"  # averaged, not multiplied
+    expected |= {"avg_pool": "o8", "predictions": "w8 o8"}
+    assert listed(quantize_model(model, num_bits_activation=4)) == expected
+
+
+def test_operators_are_rounded_behind_them(flavor, listed):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4,), name="a")
+    x = L.Dense(4, name="first")(inputs)
+    y = L.Dense(4, activation="relu", name="branch")(x)
+    z = x + y
+    name = (z._keras_history[0]).name
+    model = flavor.keras.Model(inputs, L.Dense(2, name="head")(z))
+    assert listed(quantize_model(model)) == {
+        "a": "i8",
+        "first": "w8 o8",
+        "branch": "w2 o8",
+        name: "o8",
+        "head": "w8 o8",
+    }
+
+
+def test_a_nested_model_with_operators_may_be_called_twice(flavor, listed):
+    L = flavor.layers
+    block_inputs = flavor.keras.Input((4,))
+    x = L.Dense(4, name="dense")(block_inputs)
+    block = flavor.keras.Model(block_inputs, x + block_inputs, name="block")
+    inputs = flavor.keras.Input((4,), name="a")
+    x = L.Dense(4, name="first")(inputs)
+    model = flavor.keras.Model(inputs, L.Dense(2, name="head")(block(block(x))))
+    found = listed(quantize_model(model))
+    assert found["block_dense"] == "w2 o8"
+    assert sorted(found.values()).count("o8") == 2  # one behind each sum
+
+
+def test_whole_numbers_are_no_values_to_round(flavor, listed):
+    L = flavor.layers
+    tokens = flavor.keras.Input((6,), dtype="int32", name="tokens")
+    x = L.Embedding(1000, 4, name="embedding")(tokens)
+    x = L.Dense(4, activation="relu", name="dense")(L.Flatten(name="flat")(x))
+    model = flavor.keras.Model(tokens, L.Dense(2, name="head")(x))
+    with pytest.warns(UserWarning, match="1 layer stays float"):
+        quantized = quantize_model(model)
+    assert "tokens" not in listed(quantized)

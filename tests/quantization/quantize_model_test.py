@@ -1,0 +1,200 @@
+"""What quantization leaves alone, what it names, and what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from wrpn_tf import calibrate, quantize_model
+from wrpn_tf.keras_flavor import KERAS, model_graph
+
+
+def nodes(model):
+    return {layer.name: len(layer._inbound_nodes) for layer in model.layers}
+
+
+def test_the_users_model_is_not_changed(conv_net, images):
+    model = conv_net()
+    before = (model.get_config(), nodes(model), model.get_weights(), np.array(model(images)))
+    quantized = quantize_model(model)
+    quantized(images, training=True)
+    for layer in quantized.layers:
+        for variable in layer.weights:
+            variable.assign(np.zeros(variable.shape))
+    after = (model.get_config(), nodes(model), model.get_weights(), np.array(model(images)))
+    assert after[:2] == before[:2]
+    for a, b in zip(before[2], after[2], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(before[3], after[3])
+
+
+def test_the_copy_starts_from_the_models_weights(conv_net, images):
+    model = conv_net()
+    quantized = quantize_model(
+        model,
+        first_layer="float",
+        last_layer="float",
+        overrides={".*": {"num_bits_weight": "float", "num_bits_activation": "float"}},
+    )
+    np.testing.assert_allclose(quantized(images), model(images), rtol=1e-5, atol=1e-6)
+
+
+def test_eight_bits_are_close_to_float(conv_net, images):
+    model = conv_net()
+    quantized = quantize_model(model, num_bits_weight=8, weight_scale="max_per_channel")
+    calibrate(quantized, images, method="max", verbose=False)
+    outputs = np.array(model(images))
+    # Eight roundings of 1/255 of a range each.
+    np.testing.assert_allclose(quantized(images), outputs, atol=8 / 255 * np.abs(outputs).max())
+
+
+def test_names_inputs_and_outputs_stay(flavor):
+    L = flavor.layers
+    inputs = {"b": flavor.keras.Input((4,), name="b"), "a": flavor.keras.Input((6,), name="a")}
+    x = L.Concatenate()([L.Dense(3)(inputs["a"]), L.Dense(3)(inputs["b"])])
+    model = flavor.keras.Model(inputs, {"y": L.Dense(2)(x), "x": L.Dense(1)(x)}, name="net")
+    quantized = quantize_model(model)
+    values = {"a": np.ones((2, 6), np.float32), "b": np.ones((2, 4), np.float32)}
+    outputs = quantized(values)
+    assert quantized.name == "net"
+    assert {key: tuple(value.shape) for key, value in outputs.items()} == {"y": (2, 2), "x": (2, 1)}
+    assert all(np.abs(outputs[key] - model(values)[key]).max() < 0.1 for key in outputs)
+
+
+def test_sequential_models(flavor, images):
+    L = flavor.layers
+    model = flavor.keras.Sequential(
+        [flavor.keras.Input((8, 8, 3)), L.Conv2D(4, 3), L.ReLU(), L.Flatten(), L.Dense(2)]
+    )
+    assert quantize_model(model)(images).shape == (5, 2)
+
+
+def test_unknown_batch_and_spatial_sizes(flavor, images):
+    L = flavor.layers
+    inputs = flavor.keras.Input((None, None, 3))
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu")(inputs))
+    quantized = quantize_model(flavor.keras.Model(inputs, L.Dense(2)(x)))
+    assert quantized(images[:1]).shape == (1, 2)
+
+
+def test_frozen_layers_stay_frozen(flavor, conv_net, request):
+    if flavor is not KERAS:
+        reason = "tfmot's wrapper lists its layer's weights as trainable, frozen or not"
+        request.applymarker(pytest.mark.xfail(reason=reason))
+    model = conv_net()
+    for name in ("stem", "bn0", "relu0", "conv1"):
+        model.get_layer(name).trainable = False
+    quantized = quantize_model(model)
+    trainable = {id(v) for v in quantized.trainable_variables}
+    for layer in model_graph(quantized).layers().values():
+        name = layer.name.removeprefix("quant_")
+        for variable in layer.weights:
+            frozen = name in ("stem", "bn0", "relu0", "conv1")
+            if frozen:
+                assert id(variable) not in trainable, variable.name
+    kept = {v.name.split("/")[-1] for v in quantized.trainable_variables}
+    assert any("gamma" in name for name in kept)
+
+
+def test_float_layers_are_named_in_one_warning(flavor):
+    L = flavor.layers
+    inputs = flavor.keras.Input((6, 4))
+    x = L.LayerNormalization(name="norm_1")(L.Dense(4)(inputs))
+    x = L.LSTM(3, name="lstm")(L.LayerNormalization(name="norm_2")(x))
+    model = flavor.keras.Model(inputs, L.Dense(2)(x))
+    with pytest.warns(UserWarning, match="layers stay float") as caught:
+        quantized = quantize_model(model)
+    ours = [str(w.message) for w in caught if "stay float" in str(w.message)]
+    assert ours == [
+        "3 layers stay float, being of classes that are not quantized (LSTM, LayerNormalization): "
+        "norm_1, norm_2, lstm."
+    ]
+    assert caught[0].filename == __file__
+    assert np.isfinite(quantized(np.ones((2, 6, 4), np.float32))).all()
+
+
+def test_nothing_is_warned_of_where_all_is_quantized(conv_net):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        quantize_model(conv_net())
+
+
+def test_a_quantized_model_is_refused(conv_net):
+    with pytest.raises(
+        ValueError, match="must be a float model, got one that is quantized already"
+    ):
+        quantize_model(quantize_model(conv_net()))
+
+
+def test_a_model_without_kernels_is_refused(flavor):
+    inputs = flavor.keras.Input((4,))
+    model = flavor.keras.Model(inputs, flavor.layers.BatchNormalization()(inputs), name="bare")
+    with pytest.raises(ValueError, match="must have a layer with kernels .* got 'bare' with none"):
+        quantize_model(model)
+
+
+def test_a_subclassed_model_is_refused_with_what_to_do(flavor):
+    class Net(flavor.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = flavor.layers.Dense(2)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    net = Net()
+    net(np.ones((1, 3), np.float32))
+    with pytest.raises(
+        ValueError, match=r"subclassed model Net, .* Express it as `keras.Model\(in"
+    ):
+        quantize_model(net)
+
+
+def test_an_unbuilt_model_is_refused(flavor):
+    model = flavor.keras.Sequential([flavor.layers.Dense(2)])
+    with pytest.raises(ValueError, match="must be built"):
+        quantize_model(model)
+
+
+@pytest.mark.parametrize("thing", [None, "model", 3])
+def test_what_is_no_model_is_refused(thing):
+    with pytest.raises(TypeError, match="`model` must be a Keras 3 or tf_keras model, got"):
+        quantize_model(thing)
+
+
+def test_a_layer_is_refused(flavor):
+    with pytest.raises(TypeError, match="`model` must be a model, got the layer Dense"):
+        quantize_model(flavor.layers.Dense(2))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_with_latent_weights_in_float32(policy, images):
+    keras = KERAS.keras
+    L = keras.layers
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs = keras.Input((8, 8, 3))
+        x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3, name="conv")(inputs)))
+        outputs = L.Dense(2, dtype="float32")(L.GlobalAveragePooling2D()(x))
+        quantized = quantize_model(keras.Model(inputs, outputs))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    seen = []
+    layer = quantized.get_layer("quant_conv")
+    quantizer = layer.quantize_config.weight_quantizers["kernel"]
+    original = type(quantizer).__call__
+
+    def spy(self, inputs, *args, **kwargs):
+        seen.append(str(inputs.dtype))
+        return original(self, inputs, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(quantizer), "__call__", spy)
+        quantized.compile("sgd", "mse", jit_compile=False)
+        history = quantized.fit(images, np.zeros((5, 2)), epochs=3, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert {"float32" in dtype for dtype in seen} == {True}
+    assert all(v.dtype == "float32" for v in quantized.variables if "seed" not in v.path)
+    assert layer.layer.compute_dtype == policy.removeprefix("mixed_")

@@ -1,0 +1,63 @@
+"""Wide reduced-precision networks for Keras 3 and tf_keras.
+
+Importing the package loads neither TensorFlow nor Keras; a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from wrpn_tf import registration
+
+if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the same at run time.
+    from wrpn_tf import analysis, applications, grid, quantization, training, widening
+    from wrpn_tf.analysis import summary
+    from wrpn_tf.quantization import calibrate, quantize_model
+    from wrpn_tf.recipe import widen_and_quantize
+    from wrpn_tf.training import Distiller
+    from wrpn_tf.widening import plan_widths, widen_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Distiller",
+    "analysis",
+    "applications",
+    "calibrate",
+    "grid",
+    "plan_widths",
+    "quantization",
+    "quantize_model",
+    "summary",
+    "training",
+    "widen_and_quantize",
+    "widen_model",
+    "widening",
+]
+
+_DEFINED_IN = {
+    "Distiller": "training",
+    "calibrate": "quantization",
+    "plan_widths": "widening",
+    "quantize_model": "quantization",
+    "summary": "analysis",
+    "widen_and_quantize": "recipe",
+    "widen_model": "widening",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_DEFINED_IN.get(name, name)}")
+    value = getattr(module, name) if name in _DEFINED_IN else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+registration.announce_classes()

@@ -1,0 +1,219 @@
+"""What a model's layers cost: multiply-accumulates, parameters and bytes, each at its bits.
+
+`ModelProfile` is the one source of these counts; the summary, and any model of cost, memory or
+energy, only adds them up.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from typing import Any
+
+from wrpn_tf.analysis.macs import UncountableError, count_macs
+from wrpn_tf.analysis.precision import (
+    FLOAT_BITS,
+    is_quantize_layer,
+    tensor_bits,
+    weights_and_bits,
+)
+from wrpn_tf.keras_flavor import LayerCall, Shape, model_graph
+from wrpn_tf.quantization import inner_layer
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightProfile:
+    """One weight of a layer.
+
+    Attributes:
+        name: The layer's attribute: "kernel", "bias", "gamma".
+        shape: The weight's shape.
+        num_bits: Bits of one parameter as deployed; 32 for float.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    num_bits: int
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes with the values packed densely, rounded up to whole bytes."""
+        return -(-self.num_parameters * self.num_bits // 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class MACProfile:
+    """The multiply-accumulates of one weight in one layer call, for one example.
+
+    Attributes:
+        weight: The weight's attribute: "kernel".
+        count: One multiply-add counts 1.
+        num_bits_activation: Bits of the values that meet the weight; 32 for float.
+        num_bits_weight: Bits of the weight; 32 for float.
+    """
+
+    weight: str
+    count: int
+    num_bits_activation: int
+    num_bits_weight: int
+
+    @property
+    def cost(self) -> int:
+        """FMA-bits: count * (activation bits + weight bits)."""
+        return self.count * (self.num_bits_activation + self.num_bits_weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProfile:
+    """One call of one layer.
+
+    Attributes:
+        path: The layer's name, "outer/inner" in a nested model. A quantized layer goes by its own
+            name and class, not by its wrapper's.
+        class_name: The layer's class.
+        input_shapes: With the batch dimension.
+        output_shapes: With the batch dimension.
+        weights: The layer's weights; empty in the second and later calls of a shared layer, so that
+            sums over calls count them once.
+        macs: Multiply-accumulates by weight; empty if there are none, or if they are unknown.
+        num_bits_input: Bits of each input.
+        num_bits_output: Bits of each output.
+        uncounted: Why the multiply-accumulates are unknown; None if they are known.
+    """
+
+    path: str
+    class_name: str
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    weights: tuple[WeightProfile, ...]
+    macs: tuple[MACProfile, ...]
+    num_bits_input: tuple[int, ...]
+    num_bits_output: tuple[int, ...]
+    uncounted: str | None = None
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters, quantized or not."""
+        return sum(weight.num_parameters for weight in self.weights)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the parameters at their bits."""
+        return sum(weight.num_bytes for weight in self.weights)
+
+    @property
+    def num_macs(self) -> int | None:
+        """Multiply-accumulates for one example; None if unknown."""
+        return None if self.uncounted else sum(mac.count for mac in self.macs)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether weights are multiplied in float: a factor has 32 bits, or nothing is known."""
+        pairs = [(mac.num_bits_activation, mac.num_bits_weight) for mac in self.macs]
+        return self.uncounted is not None or FLOAT_BITS in {bits for pair in pairs for bits in pair}
+
+
+class ModelProfile:
+    """The layer calls of a model in the order of computation, with their counts and bits.
+
+    Counts are for one example. A layer whose multiply-accumulates cannot be told (`macs.count_macs`
+    says which) is in `uncounted`, and in no sum of them.
+
+    Attributes:
+        name: The model's name.
+        layers: One `LayerProfile` per call; nested models are flattened.
+
+    Args:
+        model: A Functional or Sequential model of either Keras, float or quantized.
+
+    Raises:
+        TypeError, ValueError: If the graph of `model` cannot be read (`keras_flavor.check_model`).
+    """
+
+    def __init__(self, model: Any) -> None:
+        graph = model_graph(model)
+        bits = tensor_bits(graph)
+        seen: set[str] = set()
+        layers = []
+        for call in graph.calls:
+            layers.append(_profile_call(call, bits, first=call.path not in seen))
+            seen.add(call.path)
+        self.name: str = model.name
+        self.layers: tuple[LayerProfile, ...] = tuple(layers)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of all layers, each layer once."""
+        return sum(layer.num_parameters for layer in self.layers)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the parameters at their bits."""
+        return sum(layer.num_bytes for layer in self.layers)
+
+    @property
+    def macs_by_bits(self) -> dict[tuple[int, int], int]:
+        """(activation bits, weight bits) -> multiply-accumulates, most bits first."""
+        counts: collections.Counter[tuple[int, int]] = collections.Counter()
+        for layer in self.layers:
+            for mac in layer.macs:
+                counts[mac.num_bits_activation, mac.num_bits_weight] += mac.count
+        return dict(sorted(counts.items(), reverse=True))
+
+    @property
+    def num_macs(self) -> int:
+        """Multiply-accumulates of all layers whose count is known."""
+        return sum(self.macs_by_bits.values())
+
+    @property
+    def cost(self) -> int:
+        """Compute cost in FMA-bits: sum of count * (activation bits + weight bits).
+
+        Source: Mishra & Marr, "WRPN & Apprentice" (arXiv 1803.00227), section 2, footnote 2.
+        """
+        return sum(mac.cost for layer in self.layers for mac in layer.macs)
+
+    @property
+    def uncounted(self) -> dict[str, str]:
+        """Path -> reason, of the layers whose multiply-accumulates are unknown."""
+        return {layer.path: layer.uncounted for layer in self.layers if layer.uncounted}
+
+
+def _profile_call(call: LayerCall, bits: dict[int, int], first: bool) -> LayerProfile:
+    layer = inner_layer(call.layer)
+    macs, uncounted = _count(call, bits)
+    return LayerProfile(
+        path="/".join([*call.path.split("/")[:-1], layer.name]),
+        class_name=type(layer).__name__,
+        input_shapes=call.input_shapes,
+        output_shapes=call.output_shapes,
+        weights=tuple(WeightProfile(*w) for w in weights_and_bits(call.layer)) if first else (),
+        macs=macs,
+        num_bits_input=tuple(bits[key] for key in call.inputs),
+        num_bits_output=tuple(bits[key] for key in call.outputs),
+        uncounted=uncounted,
+    )
+
+
+def _count(call: LayerCall, bits: dict[int, int]) -> tuple[tuple[MACProfile, ...], str | None]:
+    """Returns the multiply-accumulates of a call, or why they are unknown."""
+    if is_quantize_layer(call.layer):
+        return (), None
+    try:
+        counts = count_macs(inner_layer(call.layer), call.input_shapes[0], call.output_shapes[0])
+    except UncountableError as error:
+        return (), str(error)
+    quantized = {name: num_bits for name, _, num_bits in weights_and_bits(call.layer)}
+    activation = bits[call.inputs[0]]
+    macs = []
+    for weight, count in counts.items():
+        macs.append(MACProfile(weight, count, activation, quantized[weight]))
+        # Between the two kernels of a separable convolution stands no quantizer.
+        activation = FLOAT_BITS
+    return tuple(macs), None

@@ -1,0 +1,423 @@
+"""The one seam between Keras 3 and tf_keras: a model's Keras, its graph, its reconstruction.
+
+Everything else in the package is written once, against `KerasFlavor` and `ModelGraph`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Shape = tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class KerasFlavor:
+    """One of the two Keras implementations that TensorFlow models are written with.
+
+    Attributes:
+        name: `"keras"` (Keras 3) or `"tf_keras"` (Keras 2, which tfmot needs).
+    """
+
+    name: str
+
+    @property
+    def keras(self) -> types.ModuleType:
+        """The module, imported on first use."""
+        return importlib.import_module(self.name)
+
+    @property
+    def layers(self) -> types.ModuleType:
+        """The flavour's `layers` module."""
+        return self.keras.layers
+
+
+KERAS = KerasFlavor("keras")
+TF_KERAS = KerasFlavor("tf_keras")
+
+
+def get_flavor(name: str) -> KerasFlavor:
+    """Returns the flavour called `name`.
+
+    Raises:
+        ValueError: If `name` is neither `"keras"` nor `"tf_keras"`.
+    """
+    for flavor in (KERAS, TF_KERAS):
+        if name == flavor.name:
+            return flavor
+    raise ValueError(f'`name` must be "keras" or "tf_keras", got {name!r}.')
+
+
+def flavor_of(obj: Any, argument: str = "model") -> KerasFlavor:
+    """Returns the flavour of a model or layer, read off its class.
+
+    Args:
+        obj: A Keras 3 or tf_keras model or layer (or Keras 3 operation).
+        argument: What the caller's users know `obj` as; used in the error.
+
+    Raises:
+        TypeError: If the object belongs to neither Keras.
+    """
+    for base in type(obj).__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in ("keras", "tf_keras"):
+            return get_flavor(root)
+    raise TypeError(
+        f"`{argument}` must be a Keras 3 or tf_keras model, got {type(obj).__name__}: {obj!r:.80}."
+    )
+
+
+def keras_class(layer: Any) -> str:
+    """Returns the name of the Keras class that a layer or operation is of, or derives from."""
+    for base in type(layer).__mro__:
+        if base.__module__.partition(".")[0] in ("keras", "tf_keras"):
+            return base.__name__
+    return type(layer).__name__
+
+
+def check_model(model: Any, argument: str = "model") -> KerasFlavor:
+    """Checks that a model's graph can be read, and returns its flavour.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is subclassed, not built, or has no weights.
+    """
+    flavor = flavor_of(model, argument)
+    if not isinstance(model, flavor.keras.Model):
+        raise TypeError(f"`{argument}` must be a model, got the layer {type(model).__name__}.")
+    is_sequential = isinstance(model, flavor.keras.Sequential)
+    if is_sequential and not model.built:
+        raise ValueError(
+            f"`{argument}` must be built, got the Sequential model {model.name!r} without an input "
+            "shape. Add an Input layer first, or call `model.build(input_shape)`."
+        )
+    if getattr(_functional(model), "_nodes_by_depth", None) is None:
+        raise ValueError(
+            f"`{argument}` must be a Functional or Sequential model, got the subclassed model "
+            f"{type(model).__name__}, whose layers' connections cannot be read. Express it as "
+            "`keras.Model(inputs, outputs)`: call its layers on a `keras.Input`."
+        )
+    if not model.weights:
+        raise ValueError(f"`{argument}` must have weights, got {model.name!r} without any.")
+    return flavor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerCall:
+    """One call of one layer, or of one Keras 3 operation, in a model's graph.
+
+    Attributes:
+        layer: The layer or operation.
+        path: The layer's name; `outer/inner` for a layer of a nested model.
+        name: The layer's name in a flattened model: unique and legal in both flavours.
+        inputs: Keys of the input tensors, in call order.
+        outputs: Keys of the output tensors.
+        input_shapes: Shapes with batch dimension, `None` where unknown.
+        output_shapes: Likewise.
+        invoke: `invoke(layer, tensors)` calls `layer` with this call's arguments, taking each
+            tensor from `tensors[key]`.
+    """
+
+    layer: Any
+    path: str
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    invoke: Callable[[Any, Mapping[int, Any]], Any] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelGraph:
+    """The calls of a model in topological order, nested models flattened, input layers left out.
+
+    Attributes:
+        flavor: The model's Keras.
+        model: The model.
+        inputs: Tensor keys of the model's flattened inputs.
+        outputs: Tensor keys of the model's flattened outputs.
+        calls: The layer calls.
+        shapes: Tensor key -> shape with batch dimension.
+        dtypes: Tensor key -> name of the type of its values, as `"float32"`.
+    """
+
+    flavor: KerasFlavor
+    model: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    calls: tuple[LayerCall, ...]
+    shapes: dict[int, Shape]
+    dtypes: dict[int, str]
+
+    @functools.cached_property
+    def consumers(self) -> dict[int, tuple[LayerCall, ...]]:
+        """Tensor key -> the calls that read it."""
+        readers: dict[int, list[LayerCall]] = {key: [] for key in self.shapes}
+        for call in self.calls:
+            for key in dict.fromkeys(call.inputs):
+                readers[key].append(call)
+        return {key: tuple(calls) for key, calls in readers.items()}
+
+    @functools.cached_property
+    def producers(self) -> dict[int, LayerCall]:
+        """Tensor key -> the call that makes it; the model's inputs are not in it."""
+        return {key: call for call in self.calls for key in call.outputs}
+
+    def flatten(self, structure: Any) -> list[Any]:
+        """Returns the tensors of nested tuples, lists and dictionaries, in the flavour's order."""
+        return list(_nest(self.flavor).flatten(structure))
+
+    def layers(self) -> dict[str, Any]:
+        """Path -> layer, each layer once, in the order of first call."""
+        return {call.path: call.layer for call in self.calls}
+
+
+def model_graph(model: Any) -> ModelGraph:
+    """Reads the graph of a Functional or Sequential model of either flavour.
+
+    Raises:
+        TypeError, ValueError: As `check_model`.
+    """
+    flavor = check_model(model)
+    return _GraphReader(flavor).read(model)
+
+
+class _GraphReader:
+    """Walks a model's nodes, descending into nested models."""
+
+    def __init__(self, flavor: KerasFlavor):
+        self._flavor = flavor
+        self._shapes: dict[int, Shape] = {}
+        self._dtypes: dict[int, str] = {}
+        self._calls: list[LayerCall] = []
+        self._names: dict[str, str] = {}  # path -> name
+        self._path_of: dict[int, str] = {}  # id(layer) -> path of its first call
+
+    def read(self, model: Any) -> ModelGraph:
+        functional = _functional(model)
+        self._names = {layer.name: layer.name for layer in _operations(functional, self._flavor)}
+        inputs = [self._new_key(tensor) for tensor in functional.inputs]
+        outputs = self._read_nodes(functional, inputs, prefix="")
+        return ModelGraph(
+            flavor=self._flavor,
+            model=model,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            calls=tuple(self._calls),
+            shapes=self._shapes,
+            dtypes=self._dtypes,
+        )
+
+    def _new_key(self, tensor: Any) -> int:
+        key = len(self._shapes)
+        self._shapes[key] = tuple(tensor.shape)
+        self._dtypes[key] = getattr(tensor.dtype, "name", tensor.dtype)
+        return key
+
+    def _read_nodes(self, functional: Any, inputs: list[int], prefix: str) -> list[int]:
+        keys = {id(tensor): key for tensor, key in zip(functional.inputs, inputs, strict=True)}
+        for depth in sorted(functional._nodes_by_depth, reverse=True):
+            for node in functional._nodes_by_depth[depth]:
+                sources = _node_inputs(node, self._flavor)
+                if node.is_input or any(id(source) not in keys for source in sources):
+                    continue
+                self._read_node(node, [keys[id(source)] for source in sources], keys, prefix)
+        return [keys[id(tensor)] for tensor in functional.outputs]
+
+    def _read_node(self, node: Any, inputs: list[int], keys: dict[int, int], prefix: str) -> None:
+        layer = node.operation if self._flavor is KERAS else node.layer
+        path = self._path_of.setdefault(id(layer), prefix + layer.name)
+        results = self._flatten(node.outputs)
+        nested = _functional(layer)
+        if isinstance(layer, self._flavor.keras.Model) and hasattr(nested, "_nodes_by_depth"):
+            outputs = self._read_nodes(nested, inputs, prefix=path + "/")
+        else:
+            outputs = [self._new_key(tensor) for tensor in results]
+            self._calls.append(
+                LayerCall(
+                    layer=layer,
+                    path=path,
+                    name=self._name(path),
+                    inputs=tuple(inputs),
+                    outputs=tuple(outputs),
+                    input_shapes=tuple(self._shapes[key] for key in inputs),
+                    output_shapes=tuple(self._shapes[key] for key in outputs),
+                    invoke=_invoker(node, dict(keys), self._flavor),
+                )
+            )
+        keys.update({id(t): key for t, key in zip(results, outputs, strict=True)})
+
+    def _name(self, path: str) -> str:
+        if path not in self._names:
+            name = stem = path.replace("/", "_")
+            count = 0
+            while name in self._names.values():
+                count += 1
+                name = f"{stem}_{count}"
+            self._names[path] = name
+        return self._names[path]
+
+    def _flatten(self, structure: Any) -> list[Any]:
+        return list(_nest(self._flavor).flatten(structure))
+
+
+def clone_layer(layer: Any, **config_changes: Any) -> Any:
+    """Returns a new layer with `layer`'s configuration, changed; no weights are copied.
+
+    Raises:
+        TypeError: If a change names no entry of the layer's configuration.
+    """
+    config = layer.get_config()
+    unknown = sorted(set(config_changes) - set(config))
+    if unknown:
+        raise TypeError(f"{type(layer).__name__} has no configuration entry {', '.join(unknown)}.")
+    functions = _own_functions(layer, config)
+    flavor = flavor_of(layer, "layer")
+    if not isinstance(layer, flavor.layers.Lambda):
+        return type(layer).from_config({**config, **functions, **config_changes})
+    if flavor is TF_KERAS:  # Its Lambdas carry their function's code in the configuration.
+        return type(layer).from_config({**config, **config_changes})
+    # Those of Keras 3 refuse to be made from it.
+    return type(layer)(**{**config, **functions, **config_changes})
+
+
+def _own_functions(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's own functions among a layer's settings: Keras cannot find them again by name."""
+    functions = {}
+    for entry in config:
+        for value in (getattr(layer, entry, None), getattr(layer, f"_{entry}", None)):
+            if isinstance(value, types.FunctionType):
+                home = (value.__module__ or "").partition(".")[0]
+                if home not in ("keras", "tf_keras", "tensorflow"):
+                    functions[entry] = value
+    return functions
+
+
+def rebuild(
+    graph: ModelGraph,
+    make_layer: Callable[[LayerCall], Any],
+    after: Callable[[int, Any], Any] | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Builds a new Functional model along a graph, with other layers.
+
+    Args:
+        graph: The graph to follow.
+        make_layer: `make_layer(call)` returns the layer that replaces `call.layer`, or a tuple of
+            layers to apply one after the other. It is asked once per path; a shared layer stays
+            shared.
+        after: `after(key, tensor)` returns what stands for the tensor `key` from there on; it is
+            called for each model input and each output of each call, and may apply layers.
+
+    Returns:
+        The model, named and structured as `graph.model`, and the new layers by path.
+    """
+    flavor = graph.flavor
+    after = after or (lambda key, tensor: tensor)
+    functional = _functional(graph.model)
+    sources = [_new_input(tensor, flavor) for tensor in functional.inputs]
+    tensors = {key: after(key, source) for key, source in zip(graph.inputs, sources, strict=True)}
+    layers: dict[str, Any] = {}
+    for call in graph.calls:
+        if call.path not in layers:
+            layers[call.path] = make_layer(call)
+        made = layers[call.path]
+        first, *rest = made if isinstance(made, tuple) else (made,)
+        result = call.invoke(first, tensors)
+        for layer in rest:
+            result = layer(result)
+        flat = _nest(flavor).flatten(result)
+        tensors.update({key: after(key, t) for key, t in zip(call.outputs, flat, strict=True)})
+    input_struct, output_struct = _structures(functional, flavor)
+    pack = _nest(flavor).pack_sequence_as
+    model = flavor.keras.Model(
+        pack(input_struct, sources),
+        pack(output_struct, [tensors[key] for key in graph.outputs]),
+        name=graph.model.name,
+    )
+    return model, layers
+
+
+def copy_weights(graph: ModelGraph, layers: Mapping[str, Any]) -> None:
+    """Copies the weights of a graph's layers into the layers of the same paths.
+
+    Raises:
+        ValueError: If the shapes differ (Keras' own error).
+    """
+    for path, layer in graph.layers().items():
+        if getattr(layer, "weights", None):
+            layers[path].set_weights(layer.get_weights())
+
+
+def import_tfmot() -> types.ModuleType:
+    """Imports tensorflow_model_optimization and leaves the user's `tf.keras` as it is.
+
+    tfmot sets `TF_USE_LEGACY_KERAS` while it is imported and touches `tf.keras`, which would make
+    `tf.keras` tf_keras for the whole process; resolving `tf.keras` first prevents that.
+    """
+    import tensorflow as tf
+
+    _ = tf.keras.layers
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    try:
+        return importlib.import_module("tensorflow_model_optimization")
+    finally:
+        if before is None:
+            os.environ.pop("TF_USE_LEGACY_KERAS", None)
+        else:
+            os.environ["TF_USE_LEGACY_KERAS"] = before
+
+
+def _functional(model: Any) -> Any:
+    """The Functional model behind a Keras 3 Sequential; everything else as it is."""
+    return getattr(model, "_functional", None) or model
+
+
+def _operations(functional: Any, flavor: KerasFlavor) -> list[Any]:
+    return functional.operations if flavor is KERAS else functional.layers
+
+
+def _nest(flavor: KerasFlavor) -> types.ModuleType:
+    """The module with `flatten` and `pack_sequence_as` for the flavour's structures."""
+    if flavor is KERAS:
+        return flavor.keras.tree
+    import tensorflow as tf
+
+    return tf.nest
+
+
+def _node_inputs(node: Any, flavor: KerasFlavor) -> list[Any]:
+    return list(node.input_tensors if flavor is KERAS else node.keras_inputs)
+
+
+def _invoker(node: Any, keys: dict[int, int], flavor: KerasFlavor) -> Callable[..., Any]:
+    """Returns the function that repeats a node's call with another layer and other tensors."""
+    wanted = {id(t): keys[id(t)] for t in _node_inputs(node, flavor)}
+
+    def invoke(layer: Any, tensors: Mapping[int, Any]) -> Any:
+        values = {tensor_id: tensors[key] for tensor_id, key in wanted.items()}
+        if flavor is KERAS:
+            args, kwargs = node.arguments.fill_in(values)
+        else:
+            args, kwargs = _nest(flavor).map_structure(
+                lambda value: values.get(id(value), value), (node.call_args, node.call_kwargs)
+            )
+        return layer(*args, **kwargs)
+
+    return invoke
+
+
+def _new_input(tensor: Any, flavor: KerasFlavor) -> Any:
+    layer = tensor._keras_history[0]
+    return flavor.keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=layer.name)
+
+
+def _structures(functional: Any, flavor: KerasFlavor) -> tuple[Any, Any]:
+    if flavor is KERAS:
+        return functional._inputs_struct, functional._outputs_struct
+    return functional._nested_inputs, functional._nested_outputs

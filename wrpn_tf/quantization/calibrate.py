@@ -1,0 +1,182 @@
+"""Activation ranges from data: pretrained nets and nets without batch norm need them."""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from wrpn_tf.grid import Grid
+from wrpn_tf.keras_flavor import ModelGraph, Shape, model_graph
+from wrpn_tf.quantization.quantized_layers import output_quantizer, unrounded
+from wrpn_tf.quantization.quantizers import ObservedQuantizer, Quantizer
+
+_BINS = 4096
+_BATCH_SIZE = 128
+
+
+def calibrate(
+    model: Any,
+    dataset: Any,
+    *,
+    method: Literal["mse", "percentile", "max"] = "mse",
+    percentile: float = 99.99,
+    max_batches: int | None = None,
+    verbose: bool = True,
+) -> None:
+    """Sets the ranges of a quantized model's activation quantizers, in place, from what data shows.
+
+    Runs the model layer by layer with quantized weights and unrounded activations, and collects a
+    histogram of each rounded tensor. Inputs and logits get their extremes, all others what `method`
+    says. Learned ranges train on from there.
+
+    Args:
+        model: A model from `quantize_model` or `widen_and_quantize`.
+        dataset: Inputs: an array of examples, or an iterable of batches (`tf.data.Dataset`); of
+            tuples, the first entry counts.
+        method: `"mse"`: the range that rounds with the least mean squared error; `"percentile"`:
+            the range that holds that share of the values; `"max"`: all of them.
+        percentile: For `"percentile"`, in (0, 100].
+        max_batches: Stop after so many batches; an array is one batch per 128 examples.
+        verbose: Whether to show a progress bar.
+
+    Raises:
+        TypeError: If `model` is no Keras model, or `max_batches` no integer.
+        ValueError: If it has no activation quantizers, an argument is out of range, or the data is
+            empty, not finite, or of another shape than the model's inputs.
+    """
+    _check_arguments(method, percentile, max_batches)
+    graph = model_graph(model)
+    observers: dict[str, _Observer] = {}  # by layer: all calls of a shared one have one range
+    for call in graph.calls:
+        found = output_quantizer(call.layer)
+        if found is not None:
+            observers.setdefault(call.path, _Observer(*found))
+    if not observers:
+        raise ValueError("`model` must have activation quantizers, got a model without any.")
+    batches = _batches(dataset, max_batches)
+    progress = graph.flavor.keras.utils.Progbar(
+        max_batches, verbose=int(verbose), unit_name="batch"
+    )
+    count = 0
+    for count, batch in enumerate(batches, start=1):
+        _observe(graph, batch, observers)
+        progress.update(count)
+    if not count:
+        raise ValueError("`dataset` must hold at least one batch, got none.")
+    for observer in observers.values():
+        observer.set_range(method, percentile)
+
+
+def _check_arguments(method: str, percentile: float, max_batches: int | None) -> None:
+    if method not in ("mse", "percentile", "max"):
+        raise ValueError(f'`method` must be "mse", "percentile" or "max", got {method!r}.')
+    if not isinstance(percentile, numbers.Real) or not 0 < percentile <= 100:
+        raise ValueError(f"`percentile` must be in (0, 100], got {percentile!r}.")
+    if max_batches is None:
+        return
+    if isinstance(max_batches, bool) or not isinstance(max_batches, int):
+        raise TypeError(f"`max_batches` must be an integer, got {max_batches!r}.")
+    if max_batches < 1:
+        raise ValueError(f"`max_batches` must be at least 1, got {max_batches}.")
+
+
+def _batches(dataset: Any, max_batches: int | None) -> Iterator[Any]:
+    if isinstance(dataset, np.ndarray):
+        examples = dataset
+        dataset = (examples[i : i + _BATCH_SIZE] for i in range(0, len(examples), _BATCH_SIZE))
+    elif isinstance(dataset, str) or not isinstance(dataset, Iterable):
+        raise ValueError(
+            f"`dataset` must be an array or an iterable of batches, got {type(dataset).__name__}."
+        )
+    for batch in itertools.islice(dataset, max_batches):
+        yield batch[0] if isinstance(batch, tuple) else batch
+
+
+def _observe(graph: ModelGraph, batch: Any, observers: dict[str, _Observer]) -> None:
+    """Runs one batch, unrounded, and shows each rounded tensor to its observer."""
+    inputs = graph.flatten(batch)
+    if len(inputs) != len(graph.inputs):
+        raise ValueError(
+            f"`dataset` must give {len(graph.inputs)} inputs per batch, got {len(inputs)}."
+        )
+    for key, value in zip(graph.inputs, inputs, strict=True):
+        _check_shape(np.shape(value), graph.shapes[key])
+    tensors = dict(zip(graph.inputs, inputs, strict=True))
+    last_use = {key: call for call in graph.calls for key in call.inputs}
+    for call in graph.calls:
+        with unrounded(call.layer):
+            results = graph.flatten(call.invoke(call.layer, tensors))
+        tensors.update(zip(call.outputs, results, strict=True))
+        if call.path in observers:
+            observers[call.path].observe(np.asarray(results[0], np.float32), call.path)
+        for key in set(call.inputs):
+            if last_use[key] is call:
+                del tensors[key]
+
+
+def _check_shape(shape: tuple[int, ...], wanted: Shape) -> None:
+    """tf_keras itself takes any shape here, and a kernel of TensorFlow may end the process."""
+    fits = len(shape) == len(wanted) and all(
+        size == w or w is None for size, w in zip(shape[1:], wanted[1:], strict=True)
+    )
+    if not fits or not shape[0]:
+        raise ValueError(
+            f"`dataset` must give inputs of shape {wanted}, at least one per batch, got {shape}."
+        )
+
+
+class _Observer:
+    """Collects what one quantizer is to round: the extremes, and a histogram of the magnitudes."""
+
+    def __init__(self, quantizer: Quantizer, variables: dict[str, Any]):
+        self._quantizer = quantizer
+        self._variables = variables
+        self._smallest = self._largest = 0.0
+        self._width = 0.0  # of a histogram bin
+        self._counts = np.zeros(_BINS, np.int64)
+
+    def observe(self, values: npt.NDArray[np.float32], path: str) -> None:
+        if not np.isfinite(values).all():
+            raise ValueError(f"`dataset` must be finite, got NaN or infinity at layer {path!r}.")
+        self._smallest = min(self._smallest, float(values.min()))
+        self._largest = max(self._largest, float(values.max()))
+        magnitudes = np.abs(values).ravel()
+        reach = float(magnitudes.max())
+        if reach == 0:
+            return
+        if not self._width:
+            self._width = reach / _BINS
+        while reach > self._width * _BINS:  # pairs of bins become one
+            self._counts = np.append(self._counts.reshape(-1, 2).sum(1), np.zeros(_BINS // 2, int))
+            self._width *= 2
+        bins = np.minimum((magnitudes / self._width).astype(np.int64), _BINS - 1)
+        self._counts += np.bincount(bins, minlength=_BINS)
+
+    def set_range(self, method: str, percentile: float) -> None:
+        if self._smallest == self._largest:
+            return  # nothing but zeros: any range rounds them
+        if isinstance(self._quantizer, ObservedQuantizer) or method == "max":
+            self._quantizer.set_range(self._variables, self._smallest, self._largest)
+            return
+        if method == "percentile":
+            share = np.cumsum(self._counts) / self._counts.sum()
+            reach = self._width * (1 + int(np.searchsorted(share, percentile / 100)))
+        else:
+            reach = self._least_error(self._quantizer.grid)
+        self._quantizer.set_range(self._variables, -reach, reach)
+
+    def _least_error(self, grid: Grid) -> float:
+        """The range that rounds the histogram's bin centres with the least mean squared error."""
+        centres = (np.arange(_BINS) + 0.5) * self._width
+        largest = self._width * (1 + int(np.flatnonzero(self._counts)[-1]))
+
+        def error(reach: float) -> float:
+            rounded = grid.quantize(centres, reach / grid.high)
+            return float((self._counts * (rounded - centres) ** 2).sum())
+
+        return min(largest * np.geomspace(1 / 64, 1, 128), key=error)

@@ -1,0 +1,98 @@
+"""Rounding to a grid inside a network: the forward value and the clipped straight-through gradient.
+
+Functions of tensors, without state. With the TensorFlow backend (and for tf_keras) they run
+TensorFlow's fused kernels, one pass forward and one backward; with another Keras 3 backend, and for
+one bit, the same formula in `keras.ops`.
+
+Forward values equal `wrpn_tf.grid`'s to the bit. Gradient: 1 inside the clip range, its ends
+included, 0 outside.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from wrpn_tf.grid import Grid, SignGrid
+
+
+def fake_quantize(x: Any, grid: Grid, largest: Any) -> Any:
+    """Rounds to a grid whose largest level is a tensor.
+
+    The gradient with respect to `largest` is the sum of the incoming gradient where x > largest,
+    less that where x < -largest on signed grids (PACT, arXiv 1805.06085, section 3).
+
+    Args:
+        x: float32 tensor of any shape.
+        grid: A grid of 2^k levels from 0, or of 2^k - 1 levels around 0.
+        largest: The real value of `grid.high`: a positive float32 scalar tensor.
+    """
+    smallest = -largest if grid.low else ops.zeros_like(largest)
+    return _fake_quantize_between(x, grid.high - grid.low, smallest, largest, grid.low < 0)
+
+
+def fake_quantize_affine(x: Any, num_bits: int, smallest: Any, largest: Any) -> Any:
+    """Rounds to the 2^num_bits levels of `wrpn_tf.grid.affine_grid(num_bits, smallest, largest)`.
+
+    Args:
+        x: float32 tensor of any shape.
+        num_bits: Bits, 2..8.
+        smallest: float32 scalar tensor <= 0.
+        largest: float32 scalar tensor >= 0, > smallest.
+    """
+    return _fake_quantize_between(x, 2**num_bits - 1, smallest, largest, narrow_range=False)
+
+
+def round_to_integers(x: Any, grid: Grid) -> Any:
+    """Rounds to the grid's integers, as float32: `grid.to_int(x, 1)`.
+
+    Args:
+        x: float32 tensor of any shape, in units of the grid's step.
+        grid: The grid. On a `SignGrid` the gradient passes everywhere; the caller clips.
+    """
+    if isinstance(grid, SignGrid):
+        signs = ops.where(x >= 0, ops.ones_like(x), -ops.ones_like(x))
+        return _straight_through(x, signs, ops.ones_like(x))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        bits = (grid.high - grid.low).bit_length()
+        return tf.quantization.fake_quant_with_min_max_args(
+            x, float(grid.low), float(grid.high), num_bits=bits, narrow_range=True
+        )
+    inside = ops.cast((x >= grid.low) & (x <= grid.high), x.dtype)
+    clipped = ops.clip(x, grid.low, grid.high)
+    return _straight_through(x, ops.floor(clipped - grid.low + grid.low + 0.5), inside)
+
+
+def _fake_quantize_between(x: Any, steps: int, smallest: Any, largest: Any, narrow_range: bool):
+    """Rounds to `steps` + 1 levels from smallest to largest, 0 among them."""
+    num_bits = steps.bit_length()
+    if num_bits > 1 and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.quantization.fake_quant_with_min_max_vars(
+            x, smallest, largest, num_bits=num_bits, narrow_range=narrow_range
+        )
+    # An observed range is 0..0 until something was seen; its values pass, but are computed here.
+    scale = ops.maximum(ops.stop_gradient((largest - smallest) / steps), 1e-30)
+    low = -ops.floor(ops.stop_gradient(-smallest) / scale + 0.5)
+    nudged_smallest, nudged_largest = low * scale, (low + steps) * scale
+    clipped = ops.clip(x, nudged_smallest, nudged_largest)
+    rounded = ops.floor((clipped - nudged_smallest) / scale + low + 0.5) * scale
+    above = ops.cast(x > nudged_largest, x.dtype)
+    below = ops.cast(x < nudged_smallest, x.dtype)
+    ends = _surrogate(largest) * above + _surrogate(smallest) * below
+    return _straight_through(x, rounded, 1 - above - below) + ends
+
+
+def _surrogate(x: Any) -> Any:
+    """0 forward, the gradient of x backward."""
+    return x - ops.stop_gradient(x)
+
+
+def _straight_through(x: Any, value: Any, gradient: Any) -> Any:
+    """`value` forward, `gradient` as the derivative with respect to x."""
+    return ops.stop_gradient(value) + _surrogate(x) * ops.stop_gradient(gradient)

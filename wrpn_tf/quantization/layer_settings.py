@@ -1,0 +1,179 @@
+"""Which bits, scale and range each layer gets: defaults, first and last layers, overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from wrpn_tf.grid import check_num_bits
+from wrpn_tf.keras_flavor import ModelGraph
+from wrpn_tf.quantization.placement import end_layers, rounded_tensors
+from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.quantization.weight_scale import check_weight_scale
+
+Bits = int | Literal["float"]
+Override = Mapping[str, Any] | Literal["float"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSettings:
+    """How one layer is quantized.
+
+    Attributes:
+        num_bits_weight: Bits of the kernels, or `"float"`.
+        num_bits_activation: Bits of the outputs that kernels multiply, or `"float"`.
+        weight_scale: Rule for the real value of the largest weight level.
+        activation_range: A fixed range, `"learned"` or `"observed"`.
+        is_end: The layer is among the model's first or last.
+
+    Raises:
+        TypeError, ValueError: If a value is out of range.
+    """
+
+    num_bits_weight: Bits
+    num_bits_activation: Bits
+    weight_scale: str | float
+    activation_range: str | float
+    is_end: bool = False
+
+    def __post_init__(self):
+        for argument in ("num_bits_weight", "num_bits_activation"):
+            if getattr(self, argument) != "float":
+                check_num_bits(getattr(self, argument), argument)
+        check_weight_scale(self.weight_scale)
+        if self.activation_range in ("learned", "observed"):
+            return
+        is_number = isinstance(self.activation_range, (int, float))
+        is_number = is_number and not isinstance(self.activation_range, bool)
+        if not is_number or not 0 < self.activation_range < math.inf:
+            raise ValueError(
+                '`activation_range` must be a positive number, "learned" or "observed", '
+                f"got {self.activation_range!r}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizationRules:
+    """What `quantize_model` is asked for; its arguments.
+
+    Raises:
+        TypeError, ValueError: If a value is out of range.
+    """
+
+    num_bits_weight: Bits = 2
+    num_bits_activation: Bits = 8
+    weight_scale: str | float = "mean"
+    activation_range: str | float = "learned"
+    first_layer: Bits = 8
+    last_layer: Bits = 8
+    overrides: Mapping[str, Override] | None = None
+
+    def __post_init__(self):
+        for argument in ("num_bits_weight", "num_bits_activation"):
+            check_num_bits(getattr(self, argument), argument)
+        for argument in ("first_layer", "last_layer"):
+            if getattr(self, argument) != "float":
+                check_num_bits(getattr(self, argument), argument)
+        if not isinstance(self.overrides, Mapping | None):
+            raise TypeError(
+                "`overrides` must be a dictionary {regular expression: settings}, got "
+                f"{self.overrides!r}."
+            )
+        self._base()
+
+    def settings(self, graph: ModelGraph, origin: Mapping[str, str]) -> dict[str, LayerSettings]:
+        """Returns the settings of each layer of a prepared model, by path.
+
+        Args:
+            graph: The prepared model's graph.
+            origin: Path in the prepared model -> path in the user's model; either may match a rule.
+
+        Raises:
+            TypeError, ValueError: If an override has an unknown key or a value out of range, or
+            matches nothing.
+        """
+        settings = dict.fromkeys(graph.layers(), self._base())
+        for paths, bits in zip(end_layers(graph), (self.first_layer, self.last_layer), strict=True):
+            end = dataclasses.replace(self._base(), num_bits_weight=bits, is_end=True)
+            settings.update(dict.fromkeys(paths, end))
+        for pattern, override in (self.overrides or {}).items():
+            paths = _matching(pattern, graph, origin)
+            for path in paths:
+                layer = graph.layers()[path]
+                settings[path] = _override(settings[path], override, pattern, layer)
+            if override != "float":
+                _check_effect(override, pattern, paths, graph)
+        return settings
+
+    def _base(self) -> LayerSettings:
+        return LayerSettings(
+            self.num_bits_weight,
+            self.num_bits_activation,
+            self.weight_scale,
+            self.activation_range,
+        )
+
+
+def _matching(pattern: str, graph: ModelGraph, origin: Mapping[str, str]) -> list[str]:
+    try:
+        rule = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`overrides` must have regular expressions as keys, got {pattern!r}: {error}."
+        ) from error
+    paths = [p for p in graph.layers() if rule.fullmatch(p) or rule.fullmatch(origin[p])]
+    if not paths:
+        names = sorted({*graph.layers(), *origin.values()})
+        near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3) or names[:5]
+        raise ValueError(
+            f"`overrides`: the rule {pattern!r} matches no layer. Near names: {', '.join(near)}."
+        )
+    return paths
+
+
+def _override(
+    settings: LayerSettings, override: Override, pattern: str, layer: Any
+) -> LayerSettings:
+    if override == "float":
+        is_kernel = kind_of(layer) is Kind.KERNEL
+        argument = "num_bits_weight" if is_kernel else "num_bits_activation"
+        return dataclasses.replace(settings, **{argument: "float"})
+    keys = ("num_bits_weight", "num_bits_activation", "weight_scale", "activation_range")
+    if not isinstance(override, Mapping) or not override or not set(override) <= set(keys):
+        raise ValueError(
+            f'`overrides[{pattern!r}]` must be "float" or a dictionary of {", ".join(keys)}, got '
+            f"{override!r}."
+        )
+    try:
+        return dataclasses.replace(settings, **override)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`overrides[{pattern!r}]`: {error}") from error
+
+
+def _check_effect(
+    override: Mapping[str, Any], pattern: str, paths: list[str], graph: ModelGraph
+) -> None:
+    """Refuses settings of weights or activations where the rule's layers have none quantized."""
+    rounded = {
+        graph.producers[key].path for key in rounded_tensors(graph) if key in graph.producers
+    }
+    kernels = {path for path, layer in graph.layers().items() if kind_of(layer) is Kind.KERNEL}
+    for keys, able, wanted in (
+        (("num_bits_weight", "weight_scale"), kernels, "kernels"),
+        (
+            ("num_bits_activation", "activation_range"),
+            rounded,
+            "outputs that are rounded (behind a convolution, at the batch norm or ReLU that ends "
+            "its chain)",
+        ),
+    ):
+        useless = [key for key in keys if key in override]
+        if useless and able.isdisjoint(paths):
+            raise ValueError(
+                f"`overrides[{pattern!r}]` sets `{useless[0]}` and must match a layer with "
+                f"{wanted}, got {', '.join(paths)}."
+            )

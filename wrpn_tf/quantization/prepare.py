@@ -1,0 +1,103 @@
+"""Brings a float model into the form that quantizers are placed in: flat, one rounding per layer.
+
+Nested models are flattened; a separable convolution becomes a depthwise and a pointwise one, since
+the integer graph rounds between them; a kernel layer's activation other than a ReLU becomes a layer
+of its own, since the values before it are rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, clone_layer, keras_class, rebuild
+from wrpn_tf.quantization.quantize_registry import (
+    SEPARABLE_LAYERS,
+    activation_name,
+    has_separate_activation,
+)
+
+
+def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
+    """Returns the prepared float model, with copies of the weights, and its layers' original paths.
+
+    Args:
+        graph: The graph of the user's model, which stays as it is.
+
+    Returns:
+        The model, and a dictionary: name of a layer of the prepared model -> path of the layer it
+        comes from.
+    """
+    origin: dict[str, str] = {}
+
+    def make_layer(call: LayerCall) -> Any:
+        parts = _split(call, graph)
+        origin.update({part.name: call.path for part in parts})
+        return parts
+
+    model, layers = rebuild(graph, make_layer)
+    for path, source in graph.layers().items():
+        _copy_weights(source, layers[path])
+    return model, origin
+
+
+def _split(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
+    """The layers that stand for one layer of the user's model, in the order in which they apply."""
+    layer = call.layer
+    if keras_class(layer) in SEPARABLE_LAYERS:
+        return _split_separable(call, graph)
+    if not has_separate_activation(layer):
+        return (clone_layer(layer, name=call.name),)
+    return (
+        clone_layer(layer, name=call.name, activation="linear"),
+        _activation_layer(call, graph),
+    )
+
+
+def _activation_layer(call: LayerCall, graph: ModelGraph) -> Any:
+    name = f"{call.name}_{activation_name(call.layer)}"
+    return graph.flavor.layers.Activation(call.layer.activation, name=name)
+
+
+def _split_separable(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
+    config = call.layer.get_config()
+    rank = int(keras_class(call.layer)[-2])
+    layers = graph.flavor.layers
+    shared = {"data_format": config["data_format"], "dtype": config["dtype"]}
+    depthwise = getattr(layers, f"DepthwiseConv{rank}D")(
+        kernel_size=config["kernel_size"],
+        strides=config["strides"],
+        padding=config["padding"],
+        depth_multiplier=config["depth_multiplier"],
+        dilation_rate=config["dilation_rate"],
+        use_bias=False,
+        depthwise_regularizer=config["depthwise_regularizer"],
+        depthwise_constraint=config["depthwise_constraint"],
+        name=f"{call.name}_depthwise",
+        **shared,
+    )
+    fused = activation_name(call.layer) in ("linear", "relu", "relu6")
+    pointwise = getattr(layers, f"Conv{rank}D")(
+        filters=config["filters"],
+        kernel_size=1,
+        use_bias=config["use_bias"],
+        activation=config["activation"] if fused else None,
+        kernel_regularizer=config["pointwise_regularizer"],
+        kernel_constraint=config["pointwise_constraint"],
+        bias_regularizer=config["bias_regularizer"],
+        bias_constraint=config["bias_constraint"],
+        name=call.name,
+        **shared,
+    )
+    tail = () if fused else (_activation_layer(call, graph),)
+    for part in (depthwise, pointwise, *tail):
+        part.trainable = call.layer.trainable
+    return (depthwise, pointwise, *tail)
+
+
+def _copy_weights(source: Any, parts: tuple[Any, ...]) -> None:
+    values = source.get_weights() if getattr(source, "weights", None) else []
+    for part in parts:
+        count = len(getattr(part, "weights", ()))
+        if count:
+            part.set_weights(values[:count])
+            values = values[count:]

@@ -1,0 +1,144 @@
+"""`quantize_model`: a float Keras model in, a k-bit one out."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from wrpn_tf import keras_flavor
+from wrpn_tf.keras_flavor import ModelGraph, keras_class, model_graph
+from wrpn_tf.quantization.layer_settings import Bits, Override, QuantizationRules
+from wrpn_tf.quantization.prepare import prepare
+from wrpn_tf.quantization.quantize_registry import (
+    SEPARABLE_LAYERS,
+    Kind,
+    kernel_axes,
+    kind_of,
+)
+from wrpn_tf.quantization.quantized_layers import is_quantized
+
+PAPER_RECIPE: Mapping[str, Any] = MappingProxyType(
+    {
+        "weight_scale": "none",
+        "activation_range": 1.0,
+        "first_layer": "float",
+        "last_layer": "float",
+    }
+)
+"""Arguments of `quantize_model` and `widen_and_quantize` that follow WRPN to the letter.
+
+Source: Mishra et al., arXiv 1709.01134, section 5.
+"""
+
+
+def quantize_model(
+    model: Any,
+    *,
+    num_bits_weight: int = 2,
+    num_bits_activation: int = 8,
+    weight_scale: str | float = "mean",
+    activation_range: str | float = "learned",
+    first_layer: Bits = 8,
+    last_layer: Bits = 8,
+    overrides: Mapping[str, Override] | None = None,
+) -> Any:
+    """Returns a copy of a float model that computes with k-bit weights and activations, and trains.
+
+    The copy starts from the model's weights. Wherever an integer graph rounds, it rounds: inputs,
+    weights, ReLUs, the branches of a sum, means, logits. What cannot be quantized stays float and
+    is named in one warning and in `wrpn_tf.summary`.
+
+    Args:
+        model: A Functional or Sequential model, of Keras 3 or tf_keras. It is not changed. Nested
+            models are flattened.
+        num_bits_weight: Bits of weights, 1..8; 2 is ternary.
+        num_bits_activation: Bits of activations that weights multiply, 1..8. Signed ones and those
+            of observed range keep at least 2; tensors that are only added, averaged or shown (sums'
+            branches, logits) keep 8.
+        weight_scale: The real value of the largest weight level, by rule: `"none"` (1, the paper),
+            `"initializer"`, `"mean"`, `"mean_per_channel"`, `"max"`, `"max_per_channel"`, or a
+            number. See `weight_scale.compute_weight_scale`.
+        activation_range: The real value of the largest activation level behind batch norm: a number
+            (the paper's is 1), or `"learned"`: starts where a normalised activation is rounded
+            best, and trains. `"observed"` follows what training sees, which tensors of unknown
+            scale do in any case. `wrpn_tf.calibrate` sets all of them.
+        first_layer: Bits of the first layers' weights, or `"float"`.
+        last_layer: Bits of the last layers' weights, or `"float"`, which leaves the logits
+            unrounded too.
+        overrides: Regular expression on whole layer names (`outer/inner` in nested models) -> a
+            dictionary of `num_bits_weight`, `num_bits_activation`, `weight_scale`,
+            `activation_range`, or `"float"`. Later rules win. Outputs are rounded at the end of a
+            chain, so their settings go to its last layer: the ReLU, not the convolution before it.
+
+    Returns:
+        A Functional model of the model's own flavour. Layers are named as tfmot does: `quant_` and
+        the original name.
+
+    Raises:
+        TypeError: If `model` is no Keras model, bits are no integers, or `overrides` is no
+            dictionary.
+        ValueError: If an argument is out of range, a rule matches no layer, or the model cannot be
+            read, is quantized already or has nothing to quantize.
+
+    Source: Mishra et al., WRPN, arXiv 1709.01134, section 5.
+    """
+    rules = QuantizationRules(
+        num_bits_weight=num_bits_weight,
+        num_bits_activation=num_bits_activation,
+        weight_scale=weight_scale,
+        activation_range=activation_range,
+        first_layer=first_layer,
+        last_layer=last_layer,
+        overrides=overrides,
+    )
+    source = model_graph(model)
+    _check_quantizable(source)
+    prepared, origin = prepare(source)
+    graph = model_graph(prepared)
+    if graph.flavor is keras_flavor.KERAS:
+        from wrpn_tf.quantization.keras_applier import apply_rules
+    else:
+        from wrpn_tf.quantization.quantize_scheme import apply_rules
+    quantized = apply_rules(graph, rules, origin)
+    _warn_of_float_layers(graph, origin)
+    return quantized
+
+
+def _check_quantizable(graph: ModelGraph) -> None:
+    layers = graph.layers()
+    quantized = [path for path, layer in layers.items() if is_quantized(layer)]
+    if quantized:
+        raise ValueError(
+            f"`model` must be a float model, got one that is quantized already: {quantized[0]}."
+        )
+    if not any(kernel_axes(x) or keras_class(x) in SEPARABLE_LAYERS for x in layers.values()):
+        raise ValueError(
+            f"`model` must have a layer with kernels to quantize (Dense, Conv, ...), got "
+            f"{graph.model.name!r} with none."
+        )
+
+
+def _warn_of_float_layers(graph: ModelGraph, origin: Mapping[str, str]) -> None:
+    """Names, in one warning, the layers whose weights have no integer form here."""
+    paths = [origin[p] for p, x in graph.layers().items() if kind_of(x) is Kind.FLOAT]
+    if paths:
+        kinds = sorted(
+            {keras_class(x) for x in graph.layers().values() if kind_of(x) is Kind.FLOAT}
+        )
+        warnings.warn(
+            f"{len(paths)} {'layer stays' if len(paths) == 1 else 'layers stay'} float, being of "
+            f"classes that are not quantized ({', '.join(kinds)}): {', '.join(paths)}.",
+            stacklevel=_depth_of_caller(),
+        )
+
+
+def _depth_of_caller() -> int:
+    """Number of frames up to the first outside this package, which called `quantize_model`."""
+    package = __name__.partition(".")[0]
+    frame, depth = sys._getframe(1), 1
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        frame, depth = frame.f_back, depth + 1
+    return depth

@@ -1,0 +1,138 @@
+"""WRPN as a tfmot scheme, for `tfmot.quantization.keras.quantize_apply` on tf_keras models.
+
+Importing this module imports tfmot and tf_keras, and registers the package's quantizers and configs
+with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tf_keras
+
+from wrpn_tf.keras_flavor import (
+    LayerCall,
+    ModelGraph,
+    clone_layer,
+    import_tfmot,
+    model_graph,
+    rebuild,
+)
+from wrpn_tf.quantization import quantizers
+from wrpn_tf.quantization.layer_settings import QuantizationRules
+from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
+from wrpn_tf.quantization.quantize_registry import can_be_wrapped
+from wrpn_tf.quantization.quantizer_plan import plan_quantizers
+
+tfmot = import_tfmot().quantization.keras
+
+tfmot.QuantizeConfig.register(WRPNQuantizeConfig)
+tfmot.quantizers.Quantizer.register(quantizers.Quantizer)
+_register = tf_keras.utils.register_keras_serializable("wrpn_tf")
+for _class in (
+    WRPNQuantizeConfig,
+    quantizers.ObservedQuantizer,
+    quantizers.WRPNActivationQuantizer,
+    quantizers.WRPNWeightQuantizer,
+):
+    _register(_class)
+with tfmot.quantize_scope():
+    QuantizeLayer = tf_keras.utils.get_registered_object("QuantizeLayer")
+    QuantizeWrapperV2 = tf_keras.utils.get_registered_object("QuantizeWrapperV2")
+tf_keras.utils.get_custom_objects().update(
+    {"QuantizeLayer": QuantizeLayer, "QuantizeWrapperV2": QuantizeWrapperV2}
+)
+
+
+class WRPNQuantizeScheme(tfmot.QuantizeScheme):
+    """Quantizes the annotated layers of a tf_keras model as `wrpn_tf.quantize_model` would.
+
+    A tensor is rounded if the layer that makes it is annotated; an input, if a layer that reads it
+    is. A layer annotated with a config of its own keeps that. Nothing else is added: no
+    moving-average quantizers, none on layers without annotation.
+
+        annotated = tfmot.quantization.keras.quantize_annotate_model(model)
+        scheme = WRPNQuantizeScheme(num_bits_weight=4)
+        quantized = tfmot.quantization.keras.quantize_apply(annotated, scheme)
+
+    Args:
+        origin: Name in the annotated model -> name that `overrides` may use as well.
+        **rules: Arguments of `wrpn_tf.quantize_model`.
+
+    Raises:
+        TypeError, ValueError: As `wrpn_tf.quantize_model`.
+    """
+
+    def __init__(self, *, origin: Mapping[str, str] | None = None, **rules: Any):
+        self._transform = _LayoutTransform(QuantizationRules(**rules), origin)
+
+    def get_layout_transformer(self) -> Any:
+        """Returns the transform that places the quantizers."""
+        return self._transform
+
+    def get_quantize_registry(self) -> Any:
+        """Returns a registry that leaves every layer without annotation alone."""
+        return _NothingElse()
+
+
+class _NothingElse(tfmot.QuantizeRegistry):
+    """tfmot asks it for the layers that have no config; none gets one."""
+
+    def supports(self, layer: Any) -> bool:
+        return False
+
+    def get_quantize_config(self, layer: Any) -> None:
+        return None
+
+
+class _LayoutTransform(tfmot.QuantizeLayoutTransform):
+    """Plans an unwrapped model's quantizers, and inserts those of inputs and operations."""
+
+    def __init__(self, rules: QuantizationRules, origin: Mapping[str, str] | None):
+        self._rules = rules
+        self._origin = origin
+
+    def apply(self, model: Any, layer_quantize_map: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        graph = model_graph(model)
+        origin = self._origin or {path: path for path in graph.layers()}
+        plan = plan_quantizers(graph, self._rules.settings(graph, origin))
+        configs = {
+            name: {"quantize_config": entry["quantize_config"] or plan.configs.get(name)}
+            for name, entry in layer_quantize_map.items()
+            if "quantize_config" in entry  # tfmot lists input layers too, without
+        }
+        inserted = {
+            key: quantizer
+            for key, quantizer in plan.inserted.items()
+            if any(call.path in configs for call in graph.consumers[key])
+        }
+
+        def insert(key: int, tensor: Any) -> Any:
+            if key not in inserted:
+                return tensor
+            return QuantizeLayer(inserted[key], name=plan.names[key])(tensor)
+
+        transformed, _ = rebuild(graph, lambda call: call.layer, insert)
+        return transformed, {n: entry for n, entry in configs.items() if entry["quantize_config"]}
+
+
+def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str, str]) -> Any:
+    """Returns the quantized copy of a prepared tf_keras model, with copies of its weights.
+
+    Args:
+        graph: The prepared model's graph.
+        rules: What is asked for.
+        origin: Path in the prepared model -> path in the user's model.
+    """
+
+    def annotate(call: LayerCall) -> Any:
+        layer = clone_layer(call.layer)
+        return tfmot.quantize_annotate_layer(layer) if can_be_wrapped(call.layer) else layer
+
+    annotated, layers = rebuild(graph, annotate)
+    for path, source in graph.layers().items():
+        if source.weights:
+            layers[path].set_weights(source.get_weights())
+    scheme = WRPNQuantizeScheme(origin=origin, **vars(rules))
+    return tfmot.quantize_apply(annotated, scheme)

@@ -1,0 +1,97 @@
+"""The cross entropy H of a Distiller's three parts, from what the user compiles with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wrpn_tf.keras_flavor import KerasFlavor
+from wrpn_tf.training.apprentice_loss import LOGITS
+from wrpn_tf.training.label_checks import DENSE, SPARSE, LabelRule
+
+_MEANS = ("auto", "sum_over_batch_size", "mean", "mean_with_sample_weight")
+# Keras' losses by the labels they take; a string or a function of Keras' own stands for its class.
+_CLASSES = {"CategoricalCrossentropy": DENSE, "SparseCategoricalCrossentropy": SPARSE}
+_CLASS_OF_NAME = {
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+    **{name: name for name in _CLASSES},
+}
+
+
+def label_loss(
+    loss: Any, kind: str, output_shape: tuple[int | None, ...], flavor: KerasFlavor
+) -> tuple[Any, LabelRule]:
+    """Returns H(y, p) as a loss object or function of Keras, and what it asks of the labels.
+
+    Args:
+        loss: What the user gave to `compile`. None: the cross entropy that the labels' shape asks
+            for. A name, or a function of Keras, of either cross entropy: that one, for outputs of
+            `kind`. A loss object, another name or a callable: as it is.
+        kind: `"logits"` or `"probabilities"`: what the student puts out.
+        output_shape: The student's output shape, with batch dimension.
+        flavor: The student's Keras.
+
+    Raises:
+        ValueError: If the loss is for several outputs, expects the other kind of outputs, or does
+            not average over the batch.
+    """
+    from_logits = kind == LOGITS
+    losses = flavor.keras.losses
+    if loss is None:
+        return _loss_by_labels(from_logits, flavor), LabelRule(output_shape)
+    if isinstance(loss, list | tuple | dict):
+        raise ValueError(
+            f"`loss` must be one loss, got {loss!r}: a Distiller has one output. The three parts "
+            "of the Apprentice loss are weighed by `alpha`, `beta` and `gamma`."
+        )
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
+    if name in _CLASS_OF_NAME and loss in (name, getattr(losses, name)):
+        class_name = _CLASS_OF_NAME[name]
+        loss = getattr(losses, class_name)(from_logits=from_logits)
+        return loss, LabelRule(output_shape, _CLASSES[class_name])
+    loss = losses.get(loss)
+    if not isinstance(loss, losses.Loss):
+        return loss, LabelRule.unchecked(output_shape)
+    _check_loss(loss, kind)
+    label_kind = _CLASSES.get(type(loss).__name__)
+    if label_kind is None:
+        return loss, LabelRule.unchecked(output_shape)
+    return loss, LabelRule(output_shape, label_kind)
+
+
+def distillation_loss(label_loss: Any, kind: str, flavor: KerasFlavor) -> Any:
+    """Returns H(z_T, p_A) as a loss object, averaged as the labels' loss is."""
+    options = {}
+    if isinstance(label_loss, flavor.keras.losses.Loss):
+        options["reduction"] = label_loss.reduction
+    return flavor.keras.losses.CategoricalCrossentropy(
+        from_logits=kind == LOGITS, name="distillation", **options
+    )
+
+
+def _loss_by_labels(from_logits: bool, flavor: KerasFlavor) -> Any:
+    """The function H(y, p) that takes class indices, one-hot and soft labels."""
+    losses = flavor.keras.losses
+
+    def cross_entropy(y_true: Any, y_pred: Any) -> Any:
+        is_dense = len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == y_pred.shape[-1]
+        function = (
+            losses.categorical_crossentropy if is_dense else losses.sparse_categorical_crossentropy
+        )
+        return function(y_true, y_pred, from_logits=from_logits)
+
+    return cross_entropy
+
+
+def _check_loss(loss: Any, kind: str) -> None:
+    from_logits = loss.get_config().get("from_logits")
+    if from_logits is not None and from_logits != (kind == LOGITS):
+        raise ValueError(
+            f"`loss` must expect what the student puts out, {kind}, got "
+            f"{type(loss).__name__}(from_logits={from_logits})."
+        )
+    if loss.reduction not in _MEANS:
+        raise ValueError(
+            "`loss` must average over the batch, as the other parts of the Apprentice loss do, got "
+            f"{type(loss).__name__}(reduction={loss.reduction!r})."
+        )

@@ -1,0 +1,183 @@
+"""What a model puts out, logits or probabilities: found out, and compared with what was said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wrpn_tf import keras_flavor
+from wrpn_tf.training.apprentice_loss import LOGITS, PROBABILITIES
+
+_KINDS = ("auto", LOGITS, PROBABILITIES)
+_PROBE_EXAMPLES = 4
+# bfloat16 keeps 8 bits, so a sum of probabilities is off by up to 2**-8, more when an output
+# quantizer follows; random logits that are non-negative and sum to 1 this nearly, four times over,
+# do not occur.
+_TOLERANCE = 0.02
+
+
+def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
+    """Returns the shape, with batch dimension, of a classifier's one output.
+
+    Raises:
+        ValueError: If the model has several outputs, or not at least two classes on the last axis.
+    """
+    if len(model.outputs) != 1 or isinstance(model.output, list | tuple | dict):
+        raise ValueError(
+            f"`{argument}` must have one output that is a tensor, got {model.name!r} with "
+            f"{model.output!r:.200}. Distil a model of one of them: "
+            "`keras.Model(model.inputs, model.outputs[0])`."
+        )
+    shape = tuple(model.outputs[0].shape)
+    if len(shape) < 2 or shape[-1] is None or shape[-1] < 2:
+        raise ValueError(
+            f"`{argument}` must end in logits or softmax probabilities of at least 2 classes on "
+            f"the last axis, got outputs of shape {shape}."
+        )
+    return shape
+
+
+def check_same_shapes(student: Any, teacher: Any) -> None:
+    """Checks that both models take the same inputs and give outputs of one shape.
+
+    Raises:
+        ValueError: If a known dimension differs.
+    """
+    for what, ours, theirs in (
+        ("inputs", student.inputs, teacher.inputs),
+        ("outputs", student.outputs, teacher.outputs),
+    ):
+        ours, theirs = ([tuple(t.shape) for t in tensors] for tensors in (ours, theirs))
+        if len(ours) != len(theirs) or not all(map(_compatible, ours, theirs)):
+            raise ValueError(
+                f"`teacher` must have {what} of the student's shape {_spell(ours)}, "
+                f"got {_spell(theirs)}."
+            )
+
+
+def output_kind(model: Any, said: str, argument: str) -> str:
+    """Returns `"logits"` or `"probabilities"`: what a model's outputs are.
+
+    The model is run once on four random examples: outputs that are non-negative and sum to 1 over
+    the last axis are probabilities. Where the input shape is not fully known the last activation
+    decides.
+
+    Args:
+        model: A Functional or Sequential model with one output.
+        said: `"auto"`, or what the user says they are.
+        argument: `"student"` or `"teacher"`; used in errors.
+
+    Raises:
+        ValueError: If `said` is unknown or does not agree with what was found, or nothing was
+            found.
+    """
+    if said not in _KINDS:
+        names = ", ".join(f'"{kind}"' for kind in _KINDS)
+        raise ValueError(f"`{argument}_outputs` must be one of {names}, got {said!r}.")
+    activation = _last_activation(model)
+    if activation == "sigmoid":
+        raise ValueError(
+            f"`{argument}` must end in logits or a softmax over the last axis, got a sigmoid: the "
+            "Apprentice loss compares distributions over classes."
+        )
+    outputs = _probe(model)
+    if outputs is None:
+        return _kind_by_activation(activation, said, argument)
+    found = PROBABILITIES if _are_probabilities(outputs) else LOGITS
+    _check_agreement(found, said, activation, outputs, argument)
+    return found
+
+
+def _check_agreement(
+    found: str, said: str, activation: str | None, outputs: np.ndarray, argument: str
+) -> None:
+    sums = outputs.sum(axis=-1)
+    evidence = (
+        f"its outputs span {outputs.min():.3g}..{outputs.max():.3g} "
+        f"and sum to {sums.min():.3g}..{sums.max():.3g}"
+    )
+    if said not in ("auto", found):
+        raise ValueError(
+            f'`{argument}_outputs` must say what the {argument} puts out, got "{said}", but on '
+            f"random examples {evidence} over the last axis: {found}."
+        )
+    if activation == "softmax" and found == LOGITS:
+        raise ValueError(
+            f"`{argument}` ends in a softmax, whose outputs must sum to 1 over the last axis, but "
+            f"on random examples {evidence}. Is the softmax over another axis?"
+        )
+
+
+def _kind_by_activation(activation: str | None, said: str, argument: str) -> str:
+    found = {"softmax": PROBABILITIES, "linear": LOGITS}.get(activation or "")
+    if said != "auto":
+        if found not in (None, said):
+            raise ValueError(
+                f'`{argument}_outputs` must say what the {argument} puts out, got "{said}", but '
+                f"its last activation is {activation}: {found}."
+            )
+        return said
+    if found is None:
+        raise ValueError(
+            f'`{argument}_outputs` must be "logits" or "probabilities" for this {argument}: its '
+            "input shape is not fully known, so that it cannot be tried, and its last activation "
+            f"is {activation or 'not known'}."
+        )
+    return found
+
+
+def _are_probabilities(outputs: np.ndarray) -> bool:
+    return bool(outputs.min() >= 0 and np.abs(outputs.sum(axis=-1) - 1).max() <= _TOLERANCE)
+
+
+def _probe(model: Any) -> np.ndarray | None:
+    """The model's outputs for random examples; None where there can be none, or not finite ones."""
+    examples = []
+    generator = np.random.default_rng(0)
+    for tensor in model.inputs:
+        batch, *shape = tensor.shape
+        dtype = getattr(tensor.dtype, "name", tensor.dtype)
+        if None in shape or dtype == "string":
+            return None
+        size = (batch or _PROBE_EXAMPLES, *shape)
+        noise = generator.standard_normal(size).astype(np.float32)
+        # Zero is the one integer that every Embedding or CategoryEncoding takes.
+        examples.append(noise if "float" in dtype else np.zeros(noise.shape, dtype))
+    outputs = model(_pack_inputs(model, examples), training=False)
+    outputs = np.asarray(outputs).astype(np.float64)
+    return outputs if np.isfinite(outputs).all() else None
+
+
+def _pack_inputs(model: Any, examples: list[np.ndarray]) -> Any:
+    structure = model.input
+    if isinstance(structure, dict):
+        by_tensor = {id(tensor): e for tensor, e in zip(model.inputs, examples, strict=True)}
+        return {name: by_tensor[id(tensor)] for name, tensor in structure.items()}
+    return examples if isinstance(structure, list | tuple) else examples[0]
+
+
+def _last_activation(model: Any) -> str | None:
+    """The name of the activation that makes the output; None where the last layer does not say."""
+    graph = keras_flavor.model_graph(model)
+    key = graph.outputs[0]
+    while key in graph.producers:
+        call = graph.producers[key]
+        layer = getattr(call.layer, "layer", call.layer)  # What a quantizing wrapper wraps.
+        if type(layer).__name__ == "Softmax":
+            return "softmax"
+        name = getattr(getattr(layer, "activation", None), "__name__", None)
+        if type(layer).__name__ != "Activation" or name != "linear":
+            return name
+        key = call.inputs[0]
+    return None
+
+
+def _compatible(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+    return len(one) == len(other) and all(
+        a == b or a is None or b is None for a, b in zip(one, other, strict=True)
+    )
+
+
+def _spell(shapes: list[tuple[int | None, ...]]) -> str:
+    return ", ".join(map(str, shapes))

@@ -1,0 +1,213 @@
+"""How layers and operations without weights pass channels on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wrpn_tf import keras_flavor
+from wrpn_tf.widening import call_arguments, channel_trace, reshape_rules
+
+Adaptation = channel_trace.Adaptation
+ChannelTrace = channel_trace.ChannelTrace
+LayerCall = keras_flavor.LayerCall
+Layout = channel_trace.Layout
+Part = channel_trace.Part
+Shape = keras_flavor.Shape
+
+
+def elementwise(trace: ChannelTrace, call: LayerCall) -> None:
+    """Ties all inputs that have the same channels, as sums do; each output has them too.
+
+    An input that is broadcast along the channels keeps its one channel, and what meets a constant
+    keeps its width.
+    """
+    rank = len(call.output_shapes[0])
+    if any(len(shape) > rank for shape in call.input_shapes):
+        blocking(trace, call)
+        return
+    operands = _aligned_operands(trace, call, rank)
+    axes = {layout.axis for _, layout in operands if layout is not None}
+    if not axes:
+        return
+    axis = axes.pop()
+    if axes or not 0 < axis < rank:
+        trace.freeze_inputs(call, f"layer {call.path!r} mixes axes")
+        return
+    met = [(shape[axis], layout) for shape, layout in operands if axis < len(shape)]
+    width = max((size for size, _ in met if size is not None), default=1)
+    reason = f"layer {call.path!r} combines it with something of fixed width"
+    same = [layout for size, layout in met if layout is not None and size == width]
+    for size, layout in met:
+        if size != width:  # Broadcast: its one channel must stay one.
+            trace.freeze(layout, f"layer {call.path!r} broadcasts it")
+        elif layout is not None or width > 1:
+            trace.tie(same[0] if same else None, layout, reason)
+    trace.set_output(call, same[0] if same else None)
+
+
+def _aligned_operands(
+    trace: ChannelTrace, call: LayerCall, rank: int
+) -> list[tuple[Shape, Layout | None]]:
+    """Shape and layout of each input and constant, as broadcast to `rank` axes."""
+    operands: list[tuple[Shape, Layout | None]] = []
+    for key, shape in zip(call.inputs, call.input_shapes, strict=True):
+        layout, missing = trace.layouts[key], rank - len(shape)
+        operands.append(
+            ((1,) * missing + shape, layout and layout.moved(layout.axis + missing)),
+        )
+    for constant in call_arguments.constants(call):
+        shape = np.shape(constant)
+        operands.append(((1,) * (rank - len(shape)) + shape, None))
+    return operands
+
+
+def blocking(trace: ChannelTrace, call: LayerCall) -> None:
+    """Something that is not known to leave channels apart: its inputs keep their widths."""
+    trace.freeze_inputs(call, f"layer {call.path!r} ({type(call.layer).__name__}) mixes channels")
+
+
+def concatenation(trace: ChannelTrace, call: LayerCall) -> None:
+    """Lines channels up along their axis, or ties them when another axis is concatenated."""
+    rank = len(call.output_shapes[0])
+    given = call_arguments.argument(call, "axis", 1, -1)
+    layouts = [trace.layouts[key] for key in call.inputs]
+    axes = {layout.axis for layout in layouts if layout is not None}
+    if not axes:
+        return
+    if len(axes) > 1 or not isinstance(given, int) or any(call_arguments.constants(call)):
+        blocking(trace, call)
+        return
+    axis = given % rank
+    if axes != {axis}:
+        reason = f"layer {call.path!r} combines it with something of fixed width"
+        for layout in layouts[1:]:
+            trace.tie(layouts[0], layout, reason)
+        trace.set_output(call, layouts[0])
+        return
+    parts: list[Part] = []
+    for shape, layout in zip(call.input_shapes, layouts, strict=True):
+        size = shape[axis]
+        if layout is None and size is not None:
+            layout = trace.fixed(axis, size, f"layer {call.path!r} reads a tensor of fixed width")
+        parts.extend(layout.parts if layout is not None else ())
+    trace.set_output(call, Layout(axis, tuple(parts)))
+
+
+def transposition(trace: ChannelTrace, call: LayerCall) -> None:
+    """Permute, and transpose operations."""
+    layout = trace.layouts[call.inputs[0]]
+    if layout is None:
+        return
+    order = getattr(call.layer, "dims", None)
+    order = (0, *order) if order else call_arguments.argument(call, "axes", 1, None)
+    order = order or call_arguments.argument(call, "perm", 1, None)
+    if order is None or len(order) != len(call.output_shapes[0]) or order[0] != 0:
+        blocking(trace, call)
+        return
+    trace.set_output(call, layout.moved(list(order).index(layout.axis)))
+
+
+def rescaling(trace: ChannelTrace, call: LayerCall) -> None:
+    """Rescaling: one factor for all channels leaves them apart; one for each fixes their number."""
+    if np.size(call.layer.scale) > 1 or np.size(call.layer.offset) > 1:
+        blocking(trace, call)
+    else:
+        elementwise(trace, call)
+
+
+def repetition(trace: ChannelTrace, call: LayerCall) -> None:
+    """RepeatVector: (batch, channels) to (batch, times, channels)."""
+    layout = trace.layouts[call.inputs[0]]
+    trace.set_output(call, layout and layout.moved(2))
+
+
+def reduction(trace: ChannelTrace, call: LayerCall) -> None:
+    """Sums, means and the like over other axes than the channels'; global pooling."""
+    layout = trace.layouts[call.inputs[0]]
+    if layout is None:
+        return
+    rank = len(call.input_shapes[0])
+    if hasattr(call.layer, "data_format"):
+        channels_first = call.layer.data_format == "channels_first"
+        axes: Any = range(2, rank) if channels_first else range(1, rank - 1)
+        kept = bool(getattr(call.layer, "keepdims", False))
+    else:
+        axes = call_arguments.argument(call, "axis", 1, None)
+        kept = bool(call_arguments.argument(call, "keepdims", 2, False))
+    axes = [axes] if isinstance(axes, int) else axes
+    if axes is None or layout.axis in {axis % rank for axis in axes}:
+        blocking(trace, call)
+        return
+    before = 0 if kept else sum(axis % rank < layout.axis for axis in axes)
+    trace.set_output(call, layout.moved(layout.axis - before))
+
+
+def slicing(trace: ChannelTrace, call: LayerCall) -> None:
+    """Slices such as `x[:, 1:-1]` that leave the channels alone."""
+    layout = trace.layouts[call.inputs[0]]
+    if layout is None:
+        return
+    axis = call_arguments.sliced_axis(call, layout.axis)
+    if axis is None or len(call.inputs) > 1:
+        blocking(trace, call)
+    else:
+        trace.set_output(call, layout.moved(axis))
+
+
+Rule = Callable[[ChannelTrace, LayerCall], None]
+
+# Class name -> rule, for the layers of both Keras that need one; others are taken as elementwise.
+WEIGHTLESS_RULES: dict[str, Rule] = {
+    "AdditiveAttention": blocking,
+    "Attention": blocking,
+    "Concatenate": concatenation,
+    "Dot": blocking,
+    "Flatten": reshape_rules.flattening,
+    "Permute": transposition,
+    "RepeatVector": repetition,
+    "Rescaling": rescaling,
+    "Reshape": reshape_rules.reshaping,
+    "Softmax": blocking,
+    "UnitNormalization": blocking,
+    **{f"GlobalAveragePooling{d}D": reduction for d in "123"},
+    **{f"GlobalMaxPooling{d}D": reduction for d in "123"},
+}
+
+# Layers known to work on each channel by itself. What is in no list is a guess.
+CHANNELWISE_LAYERS = frozenset(
+    {
+        *("Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "CenterCrop"),
+        *("Dropout", "ELU", "GaussianDropout", "GaussianNoise", "Identity", "LeakyReLU"),
+        *("Masking", "Maximum", "Minimum", "Multiply", "ReLU", "Resizing", "StochasticDepth"),
+        *("Subtract", "ThresholdedReLU"),
+        *(f"AveragePooling{d}D" for d in "123"),
+        *(f"Cropping{d}D" for d in "123"),
+        *(f"MaxPooling{d}D" for d in "123"),
+        *(f"SpatialDropout{d}D" for d in "123"),
+        *(f"UpSampling{d}D" for d in "123"),
+        *(f"ZeroPadding{d}D" for d in "123"),
+    }
+)
+
+# Operations by name, in lower case without underscores: `keras.ops.add`, `tf.math.add`, `x + y`.
+# What is in no list blocks.
+_ELEMENTWISE_OPERATIONS = """
+    abs absolute add addn addv2 biasadd cast celu clip clipbyvalue cos div divide elu erf exp
+    expm1 floor gelu hardsigmoid hardsilu hardswish hardtanh identity leakyrelu log log1p
+    logsigmoid maximum minimum mish mul multiply neg negative pow power realdiv reciprocal relu
+    relu6 round rsqrt selu sigmoid sign silu sin softplus softsign sqrt square squareplus
+    squareddifference stopgradient sub subtract swish tanh truediv truedivide
+"""
+OPERATION_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_ELEMENTWISE_OPERATIONS.split(), elementwise),
+    **dict.fromkeys(("concat", "concatenate"), concatenation),
+    **dict.fromkeys(("expanddims", "squeeze"), reshape_rules.shape_preserving),
+    "getitem": slicing,
+    **dict.fromkeys(("max", "mean", "min", "sum"), reduction),
+    **dict.fromkeys(("reducemax", "reducemean", "reducemin", "reducesum"), reduction),
+    "reshape": reshape_rules.reshaping,
+    "transpose": transposition,
+}
