@@ -1,0 +1,204 @@
+"""A quantized network as integers: what the exporter writes, proves and runs, before it is a file.
+
+Levels are the integers of the network's grids: `real == tensor.scale * level`. A file stores
+`level + tensor.zero_point` in eight bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """The levels `low..high` of one activation tensor.
+
+    Invariants: low <= 0 < high, high - low <= 255.
+
+    Attributes:
+        name: Unique. Where the tensor is the output of a quantized Keras layer, that layer's name
+            (with `:1`, `:2`, ... for its second, third call).
+        shape: Without the batch dimension.
+        scale: Real value of one level, a float32.
+        low: Smallest level.
+        high: Largest level.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    scale: np.float32
+    low: int
+    high: int
+
+    @property
+    def zero_point(self) -> int:
+        """The int8 that stands for level 0.
+
+        Unsigned levels end at int8's largest value, so that saturation is their upper clamp and a
+        fused ReLU (which clamps at the zero point) their lower one; signed levels begin at int8's
+        smallest value.
+        """
+        return 127 - self.high if self.low == 0 else -128 - self.low
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kernel:
+    """The weights and biases of an operation.
+
+    The accumulator of channel c is sum(stored * (q - zero_point)) + bias[c], with
+    stored = integers * multiplier[c]; its real value is accumulator * input.scale * scale[c].
+
+    Attributes:
+        integers: int8, on the weights' grid, in TFLite's layout: [out, height, width, in] for
+            convolutions (transposed ones too), [1, height, width, out] for depthwise ones,
+            [out, in] for dense layers.
+        num_bits: Bits of `integers`.
+        multiplier: int32 [out]; |stored| <= 127.
+        scale: float32 [out], real value of one unit of `stored`.
+        bias: int32 [out].
+    """
+
+    integers: npt.NDArray[np.int8]
+    num_bits: int
+    multiplier: npt.NDArray[np.int32]
+    scale: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.int32]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation of the integer graph.
+
+    Attributes:
+        name: Unique; the Keras layer's that the operation comes from.
+        inputs: Names of tensors.
+        output: Name of a tensor.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conv2D(Operation):
+    """A convolution; grouped where the kernel's last axis is shorter than the input's.
+
+    Attributes:
+        kernel: Weights and biases.
+        strides: Rows, columns.
+        padding: `"same"` (with level 0) or `"valid"`.
+        dilation: Rows, columns.
+        relu: Whether results below level 0 become level 0.
+    """
+
+    kernel: Kernel
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "valid"
+    dilation: tuple[int, int] = (1, 1)
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DepthwiseConv2D(Conv2D):
+    """A depthwise convolution: output channel c reads input channel c // depth_multiplier.
+
+    Average pooling and a batch norm with no convolution before it are written as one.
+    """
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TransposeConv(Conv2D):
+    """A transposed convolution; no dilation."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FullyConnected(Operation):
+    """A dense layer over the last axis.
+
+    Attributes:
+        kernel: Weights and biases.
+        relu: Whether results below level 0 become level 0.
+    """
+
+    kernel: Kernel
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Add(Operation):
+    """The sum of two tensors of the same shape, rounded to the output's grid.
+
+    Attributes:
+        relu: Whether results below level 0 become level 0.
+    """
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Concatenation(Operation):
+    """Tensors of one grid, joined.
+
+    Attributes:
+        axis: Counted with the batch dimension, >= 1.
+    """
+
+    axis: int = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaxPool2D(Operation):
+    """The largest level of each window.
+
+    Attributes:
+        pool: Rows, columns.
+        strides: Rows, columns.
+        padding: `"same"` or `"valid"`.
+    """
+
+    pool: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "valid"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pad(Operation):
+    """Level 0 around a tensor.
+
+    Attributes:
+        amounts: (before, after) of each axis, the batch dimension left out.
+    """
+
+    amounts: tuple[tuple[int, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reshape(Operation):
+    """The same levels in the output's shape."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Softmax(Operation):
+    """Probabilities over the last axis, in levels of 1/256 (0..255)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerModel:
+    """A network of integers.
+
+    Attributes:
+        tensors: Name -> tensor.
+        operations: In an order in which each reads only what is known.
+        inputs: Names of the input tensors, in the Keras model's order.
+        outputs: Names of the output tensors, in the Keras model's order.
+    """
+
+    tensors: Mapping[str, Tensor]
+    operations: tuple[Operation, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
