@@ -35,7 +35,19 @@ def with_neighbours(values):
 def test_integers_of_weights(num_bits, low, high):
     weights = grid.weight_grid(num_bits)
     assert (weights.low, weights.high) == (low, high)
-    assert grid.activation_grid(num_bits, signed=True) == weights
+
+
+@pytest.mark.parametrize(
+    ("num_bits", "low", "high"),
+    [(2, -2, 1), (3, -4, 3), (4, -8, 7), (5, -16, 15), (6, -32, 31), (7, -64, 63), (8, -128, 127)],
+)
+def test_integers_of_signed_activations(num_bits, low, high):
+    assert grid.activation_grid(num_bits, signed=True) == grid.Grid(low, high)
+
+
+def test_signed_activations_have_no_single_bit():
+    with pytest.raises(ValueError, match="2..8 for signed values, got 1"):
+        grid.activation_grid(1, signed=True)
 
 
 @pytest.mark.parametrize(
@@ -46,13 +58,15 @@ def test_integers_of_unsigned_activations(num_bits, high):
     assert grid.activation_grid(num_bits) == grid.Grid(0, high)
 
 
-@pytest.mark.parametrize("num_bits", BITS)
-@pytest.mark.parametrize("signed", [False, True])
+GRIDS = [grid.weight_grid(k) for k in BITS] + [grid.activation_grid(k) for k in BITS]
+GRIDS += [grid.activation_grid(k, signed=True) for k in BITS if k > 1]
+
+
+@pytest.mark.parametrize("levels", GRIDS, ids=str)
 @pytest.mark.parametrize("scale", [1.0, 0.1, 1 / 255, 2.5])
-def test_the_whole_grid_is_a_fixed_point(num_bits, signed, scale):
-    levels = grid.activation_grid(num_bits, signed)
+def test_the_whole_grid_is_a_fixed_point(levels, scale):
     integers = np.arange(levels.low, levels.high + 1, dtype=np.int32)
-    if signed and num_bits == 1:
+    if isinstance(levels, grid.SignGrid):
         integers = np.array([-1, 1], np.int32)
     np.testing.assert_array_equal(levels.to_int(levels.to_real(integers, scale), scale), integers)
 

@@ -2,12 +2,15 @@
 
 | tensor | k bits | integers | real value |
 |---|---|---|---|
-| weights, signed activations | k >= 2 | -L..L, L = 2^(k-1) - 1 | n * (range / L) |
+| weights | k >= 2 | -L..L, L = 2^(k-1) - 1 | n * (range / L) |
 | weights | k = 1 | -1, +1 | n * range |
 | activations (unsigned) | k >= 1 | 0..L, L = 2^k - 1 | n * (range / L) |
+| signed activations | k >= 2 | -L - 1..L, L = 2^(k-1) - 1 | n * (range / L) |
 
-With range 1 these are the quantizers of the paper: w_k = round((2^(k-1) - 1) w) / (2^(k-1) - 1) on
-[-1, 1] and a_k = round((2^k - 1) a) / (2^k - 1) on [0, 1].
+Signed activations, which the paper does not have, take all 2^k levels of two's complement, so that
+an int8 that saturates clamps as the grid does. With range 1 the others are the quantizers of the
+paper: w_k = round((2^(k-1) - 1) w) / (2^(k-1) - 1) on [-1, 1] and a_k = round((2^k - 1) a) /
+(2^k - 1) on [0, 1].
 
 Ties: half up, towards +inf, on every grid: +1/2 -> 1 and -1/2 -> 0. `to_int` evaluates in float32
 and in the order of TensorFlow's fused fake-quantization kernel, so that what training rounds to and
@@ -138,13 +141,15 @@ def weight_grid(num_bits: int) -> Grid:
 
 
 def activation_grid(num_bits: int, signed: bool = False) -> Grid:
-    """Returns the grid of k-bit activations: 0..2^k - 1, or the weights' grid where `signed`.
+    """Returns the grid of k-bit activations: 0..2^k - 1; signed ones: -2^(k-1)..2^(k-1) - 1.
 
     Raises:
-        TypeError, ValueError: As `check_num_bits`.
+        TypeError, ValueError: As `check_num_bits`, or if signed levels shall have one bit.
     """
     if signed:
-        return weight_grid(num_bits)
+        if check_num_bits(num_bits) == 1:
+            raise ValueError("`num_bits` must be in 2..8 for signed values, got 1.")
+        return Grid(-(2 ** (num_bits - 1)), 2 ** (num_bits - 1) - 1)
     return Grid(0, 2 ** check_num_bits(num_bits) - 1)
 
 

@@ -40,7 +40,7 @@ def sample(largest, seed=0):
 
 
 GRIDS = [grid.activation_grid(k) for k in range(1, 9)]
-GRIDS += [grid.weight_grid(k) for k in range(2, 9)]
+GRIDS += [grid.activation_grid(k, signed=True) for k in range(2, 9)]
 
 
 @pytest.mark.parametrize("levels", GRIDS, ids=str)
@@ -54,12 +54,12 @@ def test_value_and_gradients_between_zero_or_minus_range_and_range(path, levels,
         np.float32(largest),
         weights=weights,
     )
-    largest = np.float32(largest)
-    np.testing.assert_array_equal(value, levels.quantize(x, largest / np.float32(levels.high)))
-    low = -largest if levels.low else np.float32(0)
-    above, below = x > largest, x < low
+    smallest = fake_quantize.smallest_level(levels, np.float32(largest))
+    scale = (np.float32(largest) - smallest) / np.float32(levels.high - levels.low)
+    np.testing.assert_array_equal(value, levels.quantize(x, scale))
+    above, below = x > levels.high * scale, x < levels.low * scale
     np.testing.assert_array_equal(gradient, np.where(above | below, 0, weights))
-    expected = weights[above].sum() - (weights[below].sum() if levels.low else 0)
+    expected = weights[above].sum() + weights[below].sum() * levels.low / levels.high
     np.testing.assert_allclose(range_gradient, expected, rtol=1e-4, atol=1e-4)  # order of sums
 
 

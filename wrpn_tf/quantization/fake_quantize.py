@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from wrpn_tf.grid import Grid, SignGrid
@@ -22,15 +23,20 @@ def fake_quantize(x: Any, grid: Grid, largest: Any) -> Any:
     """Rounds to a grid whose largest level is a tensor.
 
     The gradient with respect to `largest` is the sum of the incoming gradient where x > largest,
-    less that where x < -largest on signed grids (PACT, arXiv 1805.06085, section 3).
+    and on signed grids low / high times that where x is below the grid (PACT, arXiv 1805.06085,
+    section 3).
 
     Args:
         x: float32 tensor of any shape.
-        grid: A grid of 2^k levels from 0, or of 2^k - 1 levels around 0.
+        grid: A grid of 2^k levels.
         largest: The real value of `grid.high`: a positive float32 scalar tensor.
     """
-    smallest = -largest if grid.low else ops.zeros_like(largest)
-    return _fake_quantize_between(x, grid.high - grid.low, smallest, largest, grid.low < 0)
+    return _fake_quantize_between(x, grid.high - grid.low, smallest_level(grid, largest), largest)
+
+
+def smallest_level(grid: Grid, largest: Any) -> Any:
+    """Returns the real value of `grid.low`, given that of `grid.high`, in float32."""
+    return largest * np.float32(grid.low / grid.high)
 
 
 def fake_quantize_affine(x: Any, num_bits: int, smallest: Any, largest: Any) -> Any:
@@ -42,7 +48,7 @@ def fake_quantize_affine(x: Any, num_bits: int, smallest: Any, largest: Any) -> 
         smallest: float32 scalar tensor <= 0.
         largest: float32 scalar tensor >= 0, > smallest.
     """
-    return _fake_quantize_between(x, 2**num_bits - 1, smallest, largest, narrow_range=False)
+    return _fake_quantize_between(x, 2**num_bits - 1, smallest, largest)
 
 
 def round_to_integers(x: Any, grid: Grid) -> Any:
@@ -67,15 +73,13 @@ def round_to_integers(x: Any, grid: Grid) -> Any:
     return _straight_through(x, ops.floor(clipped - grid.low + grid.low + 0.5), inside)
 
 
-def _fake_quantize_between(x: Any, steps: int, smallest: Any, largest: Any, narrow_range: bool):
+def _fake_quantize_between(x: Any, steps: int, smallest: Any, largest: Any) -> Any:
     """Rounds to `steps` + 1 levels from smallest to largest, 0 among them."""
     num_bits = steps.bit_length()
     if num_bits > 1 and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.quantization.fake_quant_with_min_max_vars(
-            x, smallest, largest, num_bits=num_bits, narrow_range=narrow_range
-        )
+        return tf.quantization.fake_quant_with_min_max_vars(x, smallest, largest, num_bits=num_bits)
     # An observed range is 0..0 until something was seen; its values pass, but are computed here.
     scale = ops.maximum(ops.stop_gradient((largest - smallest) / steps), 1e-30)
     low = -ops.floor(ops.stop_gradient(-smallest) / scale + 0.5)

@@ -20,6 +20,7 @@ from wrpn_tf.quantization.fake_quantize import (
     fake_quantize,
     fake_quantize_affine,
     round_to_integers,
+    smallest_level,
 )
 from wrpn_tf.quantization.weight_scale import (
     check_weight_scale,
@@ -145,12 +146,12 @@ class WRPNWeightQuantizer(Quantizer):
 
 
 class WRPNActivationQuantizer(Quantizer):
-    """k-bit activations on [0, range], or on [-range, range] where signed.
+    """k-bit activations on [0, range], or about [-range, range] where signed.
 
-    a_k = range / L * round(clip(a / range, 0, 1) * L), L = 2^k - 1 (signed: -1 for 0, L = 2^(k-1) -
-    1). The range is a variable: fixed, learned, and set by `wrpn_tf.calibrate`. Straight-through
-    gradient: 1 inside the range, ends included, 0 outside; a learned range gets the gradient of the
-    clipped values (PACT, arXiv 1805.06085).
+    a_k = range / L * round(clip(a / range, 0, 1) * L), L = 2^k - 1; signed: L = 2^(k-1) - 1, and
+    the lower clip is -(L + 1) / L. The range is a variable: fixed, learned, and set by
+    `wrpn_tf.calibrate`. Straight-through gradient: 1 inside the range, ends included, 0 outside; a
+    learned range gets the gradient of the clipped values (PACT, arXiv 1805.06085).
 
     Args:
         num_bits: 1..8; signed: 2..8.
@@ -199,8 +200,11 @@ class WRPNActivationQuantizer(Quantizer):
 
     def scale(self, weights: Mapping[str, Any]) -> np.float32:
         """Returns the distance between levels: range / L."""
-        limit = _limited(_float32(weights["range"]), self.max_range)
-        return np.float32(ops.convert_to_numpy(limit)) / np.float32(self.grid.high)
+        limit = np.float32(
+            ops.convert_to_numpy(_limited(_float32(weights["range"]), self.max_range))
+        )
+        span = limit - smallest_level(self.grid, limit)
+        return np.float32(span / np.float32(self.grid.high - self.grid.low))
 
     def to_int(self, values: Any, weights: Mapping[str, Any]) -> npt.NDArray[np.int32]:
         """Returns the integers q of float activations: quantized == scale(weights) * float32(q)."""
@@ -208,7 +212,8 @@ class WRPNActivationQuantizer(Quantizer):
 
     def set_range(self, weights: Mapping[str, Any], smallest: float, largest: float) -> None:
         """Sets the range so that it covers [smallest, largest]."""
-        reach = max(-smallest, largest) if self.signed else largest
+        below = smallest * self.grid.high / self.grid.low if self.signed else 0.0
+        reach = max(below, largest)
         weights["range"].assign(_check_positive(reach, "range"))
 
     def get_config(self) -> dict[str, Any]:
