@@ -1,0 +1,151 @@
+"""Tensors, buffers and operators of one TFLite graph, collected into a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tflite_export.flatbuffer_schema import make, schema, tensor_type
+from tflite_export.integer_model import Tensor
+
+SCHEMA_VERSION = 3
+SIGNATURE_KEY = "serving_default"
+
+
+class GraphBuilder:
+    """Collects a graph; tensors are known by their index.
+
+    Equal contents share one buffer. Buffer 0 is empty, as the schema demands.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._operators: list[Any] = []
+        self._contents: dict[bytes, int] = {}
+        self._operator_codes: dict[tuple[int, int], int] = {}
+
+    def activation(self, tensor: Tensor, name: str | None = None) -> int:
+        """Adds the int8 tensor of some levels."""
+        shape = (1, *tensor.shape)
+        return self.add(name or tensor.name, "INT8", shape, quantization=levels(tensor))
+
+    def constant(
+        self,
+        values: npt.NDArray[Any],
+        type_name: str,
+        shape: Sequence[int],
+        quantization: Any = None,
+        name: str | None = None,
+    ) -> int:
+        """Adds a tensor with contents: `values` in little-endian memory order, packed or not."""
+        contents = np.ascontiguousarray(values).tobytes()
+        buffer = self._contents.setdefault(contents, len(self._contents) + 1)
+        return self.add(name, type_name, shape, buffer, quantization)
+
+    def add(
+        self,
+        name: str | None,
+        type_name: str,
+        shape: Sequence[int],
+        buffer: int = 0,
+        quantization: Any = None,
+    ) -> int:
+        """Adds any tensor."""
+        self._tensors.append(
+            make(
+                "TensorT",
+                name=name,
+                type=tensor_type(type_name),
+                shape=np.array(shape, np.int32),
+                buffer=buffer,
+                quantization=quantization,
+            )
+        )
+        return len(self._tensors) - 1
+
+    def operator(
+        self,
+        builtin: str,
+        version: int,
+        inputs: Sequence[int],
+        output: int,
+        options: Any = None,
+    ) -> None:
+        """Adds an operator; the class of its options names their type."""
+        code = (getattr(schema().BuiltinOperator, builtin), version)
+        fields: dict[str, Any] = {}
+        if options is not None:
+            options_type = type(options).__name__.removesuffix("T")
+            fields["builtinOptions"] = options
+            fields["builtinOptionsType"] = getattr(schema().BuiltinOptions, options_type)
+        self._operators.append(
+            make(
+                "OperatorT",
+                opcodeIndex=self._operator_codes.setdefault(code, len(self._operator_codes)),
+                inputs=np.array(inputs, np.int32),
+                outputs=np.array([output], np.int32),
+                **fields,
+            )
+        )
+
+    def model(
+        self,
+        inputs: Iterable[tuple[str, int]],
+        outputs: Iterable[tuple[str, int]],
+        description: str,
+    ) -> Any:
+        """Returns the `ModelT` of all that was added, with one signature.
+
+        Args:
+            inputs: Name in the signature and index of each input tensor.
+            outputs: The same of the outputs.
+            description: Free text.
+        """
+        inputs, outputs = tuple(inputs), tuple(outputs)
+        subgraph = make(
+            "SubGraphT",
+            tensors=self._tensors,
+            operators=self._operators,
+            inputs=np.array([index for _, index in inputs], np.int32),
+            outputs=np.array([index for _, index in outputs], np.int32),
+        )
+        signature = make(
+            "SignatureDefT",
+            signatureKey=SIGNATURE_KEY,
+            inputs=[make("TensorMapT", name=name, tensorIndex=index) for name, index in inputs],
+            outputs=[make("TensorMapT", name=name, tensorIndex=index) for name, index in outputs],
+        )
+        buffers = [make("BufferT")]
+        for contents in self._contents:
+            buffers.append(make("BufferT", data=np.frombuffer(contents, np.uint8)))
+        return make(
+            "ModelT",
+            version=SCHEMA_VERSION,
+            description=description,
+            operatorCodes=[_operator_code(*code) for code in self._operator_codes],
+            subgraphs=[subgraph],
+            buffers=buffers,
+            signatureDefs=[signature],
+        )
+
+
+def levels(tensor: Tensor, offset: int = 0) -> Any:
+    """Returns the quantization parameters of a tensor that stores level + zero point + offset."""
+    return make(
+        "QuantizationParametersT",
+        scale=np.array([tensor.scale], np.float32),
+        zeroPoint=np.array([tensor.zero_point + offset], np.int64),
+    )
+
+
+def _operator_code(builtin: int, version: int) -> Any:
+    # Readers that are older than the 32-bit field read the 8-bit one.
+    return make(
+        "OperatorCodeT",
+        builtinCode=builtin,
+        deprecatedBuiltinCode=min(builtin, 127),
+        version=version,
+    )

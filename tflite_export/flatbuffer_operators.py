@@ -1,0 +1,184 @@
+"""The TFLite operators of each integer operation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export import integer_model as im
+from tflite_export.flatbuffer_graph import GraphBuilder, levels
+from tflite_export.flatbuffer_kernels import bias, weights
+from tflite_export.flatbuffer_schema import make, schema
+
+
+class OperatorWriter:
+    """Adds the operators of a model's operations to a graph.
+
+    Attributes:
+        graph: Where they are added.
+        indices: Index of each of the model's tensors that is in the graph.
+    """
+
+    def __init__(self, graph: GraphBuilder, model: im.IntegerModel, storage: str) -> None:
+        self.graph = graph
+        self.indices: dict[str, int] = {}
+        self._tensors = model.tensors
+        self._storage = storage
+
+    @functools.singledispatchmethod
+    def write(self, operation: im.Operation) -> None:
+        """Adds one operation, whose inputs are in the graph, and its output."""
+        raise TypeError(f"no TFLite operator for {type(operation).__name__} ({operation.name!r}).")
+
+    @write.register
+    def _(self, operation: im.Conv2D) -> None:
+        grouped = operation.kernel.integers.shape[3] != self._input(operation).shape[-1]
+        options = self._window_options(operation, "Conv2DOptionsT", operation.dilation)
+        inputs = [*self._inputs(operation), *self._kernel(operation)]
+        version = 6 if grouped else 3
+        self._write_rounding(operation, operation.relu, "CONV_2D", version, inputs, options)
+
+    @write.register
+    def _(self, operation: im.DepthwiseConv2D) -> None:
+        options = self._window_options(operation, "DepthwiseConv2DOptionsT", operation.dilation)
+        channels = self._input(operation).shape[-1]
+        options.depthMultiplier = operation.kernel.integers.shape[3] // channels
+        inputs = [*self._inputs(operation), *self._kernel(operation)]
+        self._write_rounding(operation, operation.relu, "DEPTHWISE_CONV_2D", 3, inputs, options)
+
+    @write.register
+    def _(self, operation: im.TransposeConv) -> None:
+        options = self._window_options(operation, "TransposeConvOptionsT")
+        output_shape = self._shape((1, *self._tensors[operation.output].shape))
+        kernel, biases = self._kernel(operation)
+        inputs = [output_shape, kernel, *self._inputs(operation), biases]
+        self._write_rounding(operation, operation.relu, "TRANSPOSE_CONV", 4, inputs, options)
+
+    @write.register
+    def _(self, operation: im.FullyConnected) -> None:
+        options = make("FullyConnectedOptionsT", keepNumDims=len(self._input(operation).shape) > 1)
+        inputs = [*self._inputs(operation), *self._kernel(operation)]
+        self._write_rounding(operation, operation.relu, "FULLY_CONNECTED", 12, inputs, options)
+
+    @write.register
+    def _(self, operation: im.Add) -> None:
+        options = make("AddOptionsT")
+        inputs = self._inputs(operation)
+        self._write_rounding(operation, operation.relu, "ADD", 2, inputs, options)
+
+    @write.register
+    def _(self, operation: im.Concatenation) -> None:
+        options = make("ConcatenationOptionsT", axis=operation.axis)
+        self._write_exact(operation, "CONCATENATION", 2, self._inputs(operation), options)
+
+    @write.register
+    def _(self, operation: im.MaxPool2D) -> None:
+        options = self._window_options(operation, "Pool2DOptionsT")
+        options.filterHeight, options.filterWidth = operation.pool
+        self._write_exact(operation, "MAX_POOL_2D", 2, self._inputs(operation), options)
+
+    @write.register
+    def _(self, operation: im.Pad) -> None:
+        amounts = np.array([(0, 0), *operation.amounts], np.int32)
+        inputs = [*self._inputs(operation), self.graph.constant(amounts, "INT32", amounts.shape)]
+        self._write_exact(operation, "PAD", 2, inputs, make("PadOptionsT"))
+
+    @write.register
+    def _(self, operation: im.Reshape) -> None:
+        # -1: the batch, which an interpreter may resize.
+        shape = self._shape((-1, *self._tensors[operation.output].shape))
+        inputs = [*self._inputs(operation), shape]
+        self._write_exact(operation, "RESHAPE", 1, inputs, make("ReshapeOptionsT"))
+
+    @write.register
+    def _(self, operation: im.Softmax) -> None:
+        options = make("SoftmaxOptionsT", beta=1.0)
+        self._write_exact(operation, "SOFTMAX", 2, self._inputs(operation), options)
+
+    def write_clamped(self, source: int, tensor: im.Tensor, limits: Sequence[str]) -> int:
+        """Adds the clamps of a tensor's levels to `limits`, "low" or "high"; returns the result.
+
+        The tensor itself is the last one's output; with no limits it must be `source` already.
+        """
+        for position, limit in enumerate(limits):
+            level = getattr(tensor, limit)
+            last = position == len(limits) - 1
+            constant = self.graph.constant(
+                np.array([level + tensor.zero_point], np.int8),
+                "INT8",
+                (1,),
+                levels(tensor),
+            )
+            target = self.graph.activation(tensor, None if last else f"{tensor.name}/{limit}")
+            builtin = "MAXIMUM" if limit == "low" else "MINIMUM"
+            self.graph.operator(
+                builtin, 2, [source, constant], target, make("MaximumMinimumOptionsT")
+            )
+            source = target
+        return source
+
+    def _write_rounding(
+        self,
+        operation: im.Operation,
+        relu: bool,
+        builtin: str,
+        version: int,
+        inputs: Sequence[int],
+        options: Any,
+    ) -> None:
+        """Adds an operator that rounds, and what clamps its result to low..high."""
+        tensor = self._tensors[operation.output]
+        low = max(tensor.low, 0) if relu else tensor.low
+        if low + tensor.zero_point > -128:
+            options.fusedActivationFunction = schema().ActivationFunctionType.RELU
+        clamps = ["high"] if tensor.high + tensor.zero_point < 127 else []
+        name = f"{tensor.name}/unclamped" if clamps else None
+        output = self.graph.activation(tensor, name)
+        self.graph.operator(builtin, version, inputs, output, options)
+        self.indices[tensor.name] = self.write_clamped(output, tensor, clamps)
+
+    def _write_exact(
+        self,
+        operation: im.Operation,
+        builtin: str,
+        version: int,
+        inputs: Sequence[int],
+        options: Any,
+    ) -> None:
+        """Adds an operator whose results are levels by themselves."""
+        output = self.graph.activation(self._tensors[operation.output])
+        self.graph.operator(builtin, version, inputs, output, options)
+        self.indices[operation.output] = output
+
+    def _input(self, operation: im.Operation) -> im.Tensor:
+        return self._tensors[operation.inputs[0]]
+
+    def _inputs(self, operation: im.Operation) -> list[int]:
+        return [self.indices[name] for name in operation.inputs]
+
+    def _kernel(self, operation: im.Conv2D | im.FullyConnected) -> tuple[int, int]:
+        """Adds weights and biases; returns their indices."""
+        return (
+            weights(self.graph, operation, self._storage),
+            bias(self.graph, operation, self._input(operation)),
+        )
+
+    def _shape(self, shape: Sequence[int]) -> int:
+        return self.graph.constant(np.array(shape, np.int32), "INT32", (len(shape),))
+
+    def _window_options(
+        self,
+        operation: im.Conv2D | im.MaxPool2D,
+        class_name: str,
+        dilation: tuple[int, int] | None = None,
+    ) -> Any:
+        """Returns options with strides, padding and dilation."""
+        padding = getattr(schema().Padding, operation.padding.upper())
+        options = make(class_name, padding=padding)
+        options.strideH, options.strideW = operation.strides
+        if dilation is not None:
+            options.dilationHFactor, options.dilationWFactor = dilation
+        return options
