@@ -64,7 +64,7 @@ with strategy.scope():
 images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
 loss = quantized.fit(images, np.ones((8, 2)), batch_size=8, verbose=0).history["loss"]
 assert strategy.num_replicas_in_sync == 2 and np.isfinite(loss).all()
-value = lambda v: float(v.value if sys.argv[1] == "keras" else v)
+value = lambda v: (v.value if sys.argv[1] == "keras" else v).numpy()
 ends = [[value(v) for v in quantized.variables if end in v.name]
         for end in ("smallest", "largest")]
 assert len(ends[0]) == 3 and all(low < high for low, high in zip(*ends)), ends
