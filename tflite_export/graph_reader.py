@@ -1,0 +1,240 @@
+"""Reads a quantized Keras model as an integer graph, in float64 where a file will hold integers.
+
+What lies between two roundings is one operation: a kernel, the batch norm and the ReLU behind it,
+up to the layer that has an output quantizer. Until that layer is reached the operation is pending.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tflite_export import layer_operations
+from tflite_export.batch_norm_folding import fold
+from tflite_export.integer_model import Concatenation, Operation, Reshape, Tensor
+from tflite_export.layer_operations import ModelInput, Pending
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class, model_graph
+from wrpn_tf.quantization import inner_layer, is_quantized, output_quantizer, weight_quantizers
+from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoldedModel:
+    """An integer graph whose kernels are folded, and not yet rounded to what a file holds.
+
+    Attributes:
+        tensors: Name -> tensor.
+        operations: Operations; `kernel` is a `FoldedKernel`.
+        inputs: Names of the input tensors.
+        outputs: Names of the output tensors.
+        quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
+        preprocessing: Names of the layers in front of the inputs, which the file leaves out.
+    """
+
+    tensors: Mapping[str, Tensor]
+    operations: tuple[Operation, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    quantizers: Mapping[str, tuple[Any, Any]]
+    preprocessing: tuple[str, ...]
+
+
+def fold_model(model: Any) -> FoldedModel:
+    """Returns the integer graph of a quantized model of either Keras.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it is a float model, a layer was left in float, a range saw no data, a shape
+            is unknown, or a layer has no integer form; names the layers.
+    """
+    graph = model_graph(model)
+    _check_quantized(graph)
+    return _Reader(graph).read()
+
+
+class _Reader:
+    """Walks a model's calls and collects tensors and operations."""
+
+    def __init__(self, graph: ModelGraph):
+        self._graph = graph
+        self._values: dict[int, Tensor | Pending | ModelInput] = {}
+        self._tensors: dict[str, Tensor] = {}
+        self._operations: list[Operation] = []
+        self._quantizers: dict[str, tuple[Any, Any]] = {}
+        self._inputs: dict[int, str] = {}
+        self._preprocessing: list[str] = []
+        self._calls: collections.Counter[str] = collections.Counter()
+
+    def read(self) -> FoldedModel:
+        for key in self._graph.inputs:
+            self._values[key] = ModelInput(key)
+        for call in self._graph.calls:
+            self._read_call(call)
+        outputs = [self._values[key] for key in self._graph.outputs]
+        for value in outputs:
+            if not isinstance(value, Tensor):
+                raise ValueError(
+                    "`model` must have rounded outputs, got one that no quantizer rounds. Leave "
+                    "`last_layer` and `num_bits_activation` quantized to export it."
+                )
+        return FoldedModel(
+            tensors=self._tensors,
+            operations=tuple(self._operations),
+            inputs=tuple(self._inputs[key] for key in self._graph.inputs),
+            outputs=tuple(value.name for value in outputs if isinstance(value, Tensor)),
+            quantizers=self._quantizers,
+            preprocessing=tuple(self._preprocessing),
+        )
+
+    def _read_call(self, call: LayerCall) -> None:
+        name = self._name(call)
+        values = [self._values[key] for key in call.inputs]
+        layer = inner_layer(call.layer)
+        if isinstance(values[0], ModelInput) and kind_of(layer) is Kind.PREPROCESSING:
+            self._preprocessing.append(call.name)
+            value: Tensor | Pending | ModelInput = values[0]
+        elif type(layer).__name__ == "QuantizeLayer":
+            value = values[0]
+        else:
+            value = layer_operations.read_layer(call, name, values, self._shape(call))
+        quantizer = output_quantizer(call.layer)
+        if quantizer is not None:
+            value = self._round(value, name, quantizer, self._shape(call))
+        elif isinstance(value, Pending) and value.moves_levels:
+            value = self._add(value, _like(value.sources[0], name, value.shape))
+        self._values[call.outputs[0]] = value
+
+    def _round(
+        self,
+        value: Tensor | Pending | ModelInput,
+        name: str,
+        quantizer: tuple[Any, Any],
+        shape: tuple[int, ...],
+    ) -> Tensor:
+        """The tensor into which a layer's quantizer rounds what is pending."""
+        tensor = _quantized_tensor(name, shape, quantizer)
+        self._quantizers[name] = quantizer
+        if isinstance(value, ModelInput):
+            self._inputs[value.key] = name
+            self._tensors[name] = tensor
+            return tensor
+        if isinstance(value, Tensor):
+            raise ValueError(
+                f"`model`: {name!r} rounds levels once more that {value.name!r} rounded; the "
+                "exporter has no operation for that."
+            )
+        if value.limit < (tensor.high - 0.5) * tensor.scale:
+            raise ValueError(
+                f"`model`: the range of {name!r} must not exceed its ReLU's {value.limit}, got "
+                f"{tensor.high * tensor.scale}."
+            )
+        return self._add(value, tensor)
+
+    def _add(self, value: Pending, output: Tensor) -> Tensor:
+        """Adds a pending operation that writes a tensor."""
+        if value.members:
+            names = [
+                self._add_member(member, index, output)
+                for index, member in enumerate(value.members)
+            ]
+            operation: Operation = Concatenation(output.name, tuple(names), output.name, value.axis)
+        else:
+            written = output
+            if value.shape != output.shape:
+                written = dataclasses.replace(output, name=f"{output.name}/flat", shape=value.shape)
+                self._tensors[written.name] = written
+            operation = _completed(value, written)
+            if written is not output:
+                self._operations.append(operation)
+                operation = Reshape(output.name, (written.name,), output.name)
+        self._tensors[output.name] = output
+        self._operations.append(operation)
+        return output
+
+    def _add_member(self, member: Tensor | Pending, index: int, joined: Tensor) -> str:
+        """One of the tensors that a concatenation joins, on the grid of the result."""
+        if isinstance(member, Tensor):
+            if (member.low, member.high) != (joined.low, joined.high):
+                raise ValueError(
+                    f"`model`: {joined.name!r} must join tensors of one grid, got "
+                    f"{member.low}..{member.high} of {member.name!r} and "
+                    f"{joined.low}..{joined.high}."
+                )
+            return member.name
+        part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)
+        return self._add(member, part).name
+
+    def _name(self, call: LayerCall) -> str:
+        count = self._calls[call.name]
+        self._calls[call.name] += 1
+        return f"{call.name}:{count}" if count else call.name
+
+    def _shape(self, call: LayerCall) -> tuple[int, ...]:
+        if len(call.outputs) > 1:
+            raise ValueError(f"`model`: {call.name!r} must have one output, got several.")
+        shape = call.output_shapes[0][1:]
+        if None in shape:
+            raise ValueError(
+                f"`model` must have fixed shapes behind the batch dimension, got {shape} at "
+                f"{call.name!r}. Build it with a fixed input size."
+            )
+        return tuple(int(size) for size in shape if size is not None)
+
+
+def _completed(value: Pending, output: Tensor) -> Operation:
+    """A pending operation with its output, its folded kernel and its clamp at 0."""
+    changes: dict[str, Any] = {"output": output.name}
+    if value.integers is not None:
+        changes["kernel"] = fold(value.integers, value.num_bits, value.channel_axis, value.origin)
+    if hasattr(value.operation, "relu"):
+        changes["relu"] = value.relu or output.low == 0
+    return dataclasses.replace(value.operation, **changes)
+
+
+def _quantized_tensor(name: str, shape: tuple[int, ...], quantizer: tuple[Any, Any]) -> Tensor:
+    rule, variables = quantizer
+    try:
+        scale = np.float32(rule.scale(variables))
+        grid = rule.grid(variables) if callable(rule.grid) else rule.grid
+    except ValueError as error:
+        raise ValueError(
+            f"`model`: the range of {name!r} saw no data yet. Train the model, or set its ranges "
+            "with `wrpn_tf.calibrate(model, dataset)`."
+        ) from error
+    return Tensor(name, shape, scale, grid.low, grid.high)
+
+
+def _like(source: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+    return dataclasses.replace(source, name=name, shape=shape)
+
+
+def _check_quantized(graph: ModelGraph) -> None:
+    """Refuses a float model, and one with layers that multiply float weights; names these."""
+    if not any(is_quantized(call.layer) for call in graph.calls):
+        raise ValueError(
+            f"`model` must be quantized, got the float model {graph.model.name!r}. Pass it through "
+            "`wrpn_tf.quantize_model` or `wrpn_tf.widen_and_quantize`, and train it, first."
+        )
+    left = [
+        f"{path} ({keras_class(inner_layer(layer))})"
+        for path, layer in graph.layers().items()
+        if _is_float(layer)
+    ]
+    if left:
+        raise ValueError(f"`model` must have no layer left in float, got {_listed(left)}.")
+
+
+def _is_float(layer: Any) -> bool:
+    kind = kind_of(inner_layer(layer))
+    if type(layer).__name__ == "QuantizeLayer":
+        return False
+    return (kind is Kind.KERNEL and not weight_quantizers(layer)) or kind is Kind.FLOAT
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

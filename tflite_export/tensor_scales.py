@@ -1,0 +1,132 @@
+"""The scales of a network's tensors, moved to where its sums and means are exact on every kernel.
+
+A scale is bound by what its tensor meets: a concatenation has one for all that it joins; a sum needs
+scales whose ratios are fractions with an odd denominator, so that no sum is a tie; a mean, and a
+layer whose weights' step is fixed, can only be exact for some scales of its output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from tflite_export.batch_norm_folding import FoldedKernel
+from tflite_export.graph_reader import FoldedModel
+from tflite_export.integer_model import (
+    Add,
+    Concatenation,
+    MaxPool2D,
+    Operation,
+    Pad,
+    Reshape,
+    Tensor,
+)
+from tflite_export.snapping import snap_sum
+
+Scales = dict[str, np.float32]
+OutputScale = Callable[[Operation, Mapping[str, np.float32]], np.float32]
+
+
+def choose_scales(folded: FoldedModel, output_scale: OutputScale) -> Scales:
+    """Returns a scale for each tensor of a network, near the scale that it has.
+
+    Args:
+        folded: The network.
+        output_scale: `output_scale(operation, scales)` returns the scale at which the output of an
+            operation whose own scale cannot move is exact, given the scales known so far.
+    """
+    return _Chooser(folded, output_scale).choose()
+
+
+class _Chooser:
+    """Goes through the operations in order and binds their outputs' scales."""
+
+    def __init__(self, folded: FoldedModel, output_scale: OutputScale):
+        self._folded = folded
+        self._output_scale = output_scale
+        self._groups = _one_scale_groups(folded)
+        self._bound: set[str] = set()
+        self._scales: Scales = {}
+        for group in set(self._groups.values()):
+            names = [name for name, own in self._groups.items() if own == group]
+            largest = max(folded.tensors[name].scale for name in names)
+            self._scales.update(dict.fromkeys(names, largest))
+
+    def choose(self) -> Scales:
+        for name in self._folded.inputs:
+            self._bind(name)
+        for operation in self._folded.operations:
+            if isinstance(operation, Add):
+                self._choose_sum(operation)
+            elif self._has_fixed_scale(operation) and not self._is_bound(operation.output):
+                self._set(operation.output, self._output_scale(operation, self._scales))
+                self._bind(operation.output)
+        return self._scales
+
+    def _choose_sum(self, operation: Add) -> None:
+        names = (*operation.inputs, operation.output)
+        free = tuple(self._may_move(name, operation) for name in operation.inputs)
+        free = (*free, not self._is_bound(operation.output))
+        chosen = snap_sum(
+            tuple(self._tensor(name) for name in operation.inputs),
+            self._tensor(operation.output),
+            free=free,
+        )
+        for name, scale in zip(names, chosen, strict=True):
+            self._set(name, scale)
+            self._bind(name)
+
+    def _may_move(self, name: str, operation: Add) -> bool:
+        """Whether an addend's scale can still be chosen: nothing else reads it, and it is free."""
+        group = [other for other, own in self._groups.items() if own == self._groups[name]]
+        readers = [op for op in self._folded.operations if set(op.inputs) & set(group)]
+        writers = [op for op in self._folded.operations if op.output in group]
+        return (
+            not self._is_bound(name)
+            and readers == [operation]
+            and not any(self._has_fixed_scale(writer) for writer in writers)
+        )
+
+    def _has_fixed_scale(self, operation: Operation) -> bool:
+        kernel = getattr(operation, "kernel", None)
+        return isinstance(kernel, FoldedKernel) and kernel.origin.scale_freedom == "none"
+
+    def _tensor(self, name: str) -> Tensor:
+        return dataclasses.replace(self._folded.tensors[name], scale=self._scales[name])
+
+    def _set(self, name: str, scale: np.float32) -> None:
+        group = self._groups[name]
+        self._scales.update({n: scale for n, own in self._groups.items() if own == group})
+
+    def _bind(self, name: str) -> None:
+        self._bound.add(self._groups[name])
+
+    def _is_bound(self, name: str) -> bool:
+        return self._groups[name] in self._bound
+
+
+def _one_scale_groups(folded: FoldedModel) -> dict[str, str]:
+    """Tensor name -> a name that stands for all tensors that must have its scale."""
+    parent = {name: name for name in folded.tensors}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    def join(names: Iterable[str]) -> None:
+        first, *rest = names
+        for name in rest:
+            parent[find(name)] = find(first)
+
+    for operation in folded.operations:
+        if isinstance(operation, (Concatenation, MaxPool2D, Pad, Reshape)):
+            join((operation.output, *operation.inputs))
+    by_quantizer: dict[int, list[str]] = {}
+    for name, (_, variables) in folded.quantizers.items():
+        by_quantizer.setdefault(id(next(iter(variables.values()))), []).append(name)
+    for names in by_quantizer.values():
+        join(names)
+    return {name: find(name) for name in parent}
