@@ -292,3 +292,11 @@ def test_whole_numbers_are_no_values_to_round(flavor, listed):
     with pytest.warns(UserWarning, match="1 layer stays float"):
         quantized = quantize_model(model)
     assert "tokens" not in listed(quantized)
+
+
+def test_an_input_that_is_padded_first_is_rounded(flavor, listed):
+    L = flavor.layers
+    inputs = flavor.keras.Input((6, 6, 3), name="a")
+    x = L.Conv2D(2, 3, name="head")(L.Cropping2D(1)(L.ZeroPadding2D(2)(inputs)))
+    found = listed(quantize_model(flavor.keras.Model(inputs, x)))
+    assert found == {"a": "i8", "head": "w8 o8"}

@@ -6,7 +6,7 @@ with both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tf_keras
@@ -22,7 +22,7 @@ from wrpn_tf.keras_flavor import (
 from wrpn_tf.quantization import quantizers
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
-from wrpn_tf.quantization.quantize_registry import can_be_wrapped
+from wrpn_tf.quantization.quantize_registry import Kind, can_be_wrapped, kind_of
 from wrpn_tf.quantization.quantizer_plan import plan_quantizers
 
 tfmot = import_tfmot().quantization.keras
@@ -105,7 +105,7 @@ class _LayoutTransform(tfmot.QuantizeLayoutTransform):
         inserted = {
             key: quantizer
             for key, quantizer in plan.inserted.items()
-            if any(call.path in configs for call in graph.consumers[key])
+            if any(call.path in configs for call in _readers(key, graph))
         }
 
         def insert(key: int, tensor: Any) -> Any:
@@ -115,6 +115,15 @@ class _LayoutTransform(tfmot.QuantizeLayoutTransform):
 
         transformed, _ = rebuild(graph, lambda call: call.layer, insert)
         return transformed, {n: entry for n, entry in configs.items() if entry["quantize_config"]}
+
+
+def _readers(key: int, graph: ModelGraph) -> Iterator[LayerCall]:
+    """Yields the calls that read a tensor, if need be behind layers that move its values."""
+    for call in graph.consumers[key]:
+        yield call
+        if kind_of(call.layer) is Kind.PASS_THROUGH:
+            for output in call.outputs:
+                yield from _readers(output, graph)
 
 
 def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str, str]) -> Any:
