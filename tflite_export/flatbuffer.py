@@ -5,6 +5,7 @@ from __future__ import annotations
 from tflite_export.flatbuffer_graph import GraphBuilder, levels
 from tflite_export.flatbuffer_operators import OperatorWriter
 from tflite_export.flatbuffer_schema import make, to_bytes
+from tflite_export.flatbuffer_validation import check_model
 from tflite_export.integer_model import IntegerModel, Tensor
 from tflite_export.storage import check_storage
 
@@ -31,11 +32,13 @@ def write(
         output_type: "int8", "uint8" or "float32" (scale * level).
 
     Raises:
-        ValueError: If the storage or a type is unknown, or weights do not fit the storage.
+        ValueError: If the storage or a type is unknown, weights do not fit the storage, or the
+            model contradicts itself.
     """
     check_storage(storage)
     _check_type("input_type", input_type)
     _check_type("output_type", output_type)
+    check_model(model)
     graph = GraphBuilder()
     writer = OperatorWriter(graph, model, storage)
     inputs = []

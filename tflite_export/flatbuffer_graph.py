@@ -25,7 +25,7 @@ class GraphBuilder:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self._contents: dict[bytes, int] = {}
-        self._operator_codes: dict[tuple[int, int], int] = {}
+        self._operator_codes: dict[tuple[str, int], int] = {}
 
     def activation(self, tensor: Tensor, name: str | None = None) -> int:
         """Adds the int8 tensor of some levels."""
@@ -75,12 +75,20 @@ class GraphBuilder:
         options: Any = None,
     ) -> None:
         """Adds an operator; the class of its options names their type."""
-        code = (getattr(schema().BuiltinOperator, builtin), version)
         fields: dict[str, Any] = {}
         if options is not None:
             options_type = type(options).__name__.removesuffix("T")
             fields["builtinOptions"] = options
             fields["builtinOptionsType"] = getattr(schema().BuiltinOptions, options_type)
+        self._add_operator((builtin, version), inputs, output, **fields)
+
+    def custom_operator(self, name: str, inputs: Sequence[int], output: int) -> None:
+        """Adds an operator that is not in the schema."""
+        self._add_operator((name, 1), inputs, output)
+
+    def _add_operator(
+        self, code: tuple[str, int], inputs: Sequence[int], output: int, **fields: Any
+    ) -> None:
         self._operators.append(
             make(
                 "OperatorT",
@@ -141,11 +149,15 @@ def levels(tensor: Tensor, offset: int = 0) -> Any:
     )
 
 
-def _operator_code(builtin: int, version: int) -> Any:
-    # Readers that are older than the 32-bit field read the 8-bit one.
+def _operator_code(name: str, version: int) -> Any:
+    """Returns the code of a builtin operator or, of other names, a custom one."""
+    custom = not hasattr(schema().BuiltinOperator, name)
+    builtin = getattr(schema().BuiltinOperator, "CUSTOM" if custom else name)
     return make(
         "OperatorCodeT",
         builtinCode=builtin,
+        # Readers that are older than the 32-bit field read this one of 8 bits.
         deprecatedBuiltinCode=min(builtin, 127),
+        customCode=name if custom else None,
         version=version,
     )

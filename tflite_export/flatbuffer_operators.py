@@ -10,7 +10,7 @@ import numpy as np
 
 from tflite_export import integer_model as im
 from tflite_export.flatbuffer_graph import GraphBuilder, levels
-from tflite_export.flatbuffer_kernels import bias, weights
+from tflite_export.flatbuffer_kernels import add_bias, add_weights
 from tflite_export.flatbuffer_schema import make, schema
 
 
@@ -162,8 +162,8 @@ class OperatorWriter:
     def _kernel(self, operation: im.Conv2D | im.FullyConnected) -> tuple[int, int]:
         """Adds weights and biases; returns their indices."""
         return (
-            weights(self.graph, operation, self._storage),
-            bias(self.graph, operation, self._input(operation)),
+            add_weights(self.graph, operation, self._storage),
+            add_bias(self.graph, operation, self._input(operation)),
         )
 
     def _shape(self, shape: Sequence[int]) -> int:

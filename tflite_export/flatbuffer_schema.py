@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import struct
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 FILE_IDENTIFIER = b"TFL3"
 # The schema's `force_align` of buffers, which the Python code that is made from it leaves out.
 _BUFFER_ALIGNMENT = 16
+# What the schema's code raises when an offset or a length leads out of the bytes.
+_LEFT_THE_BYTES = (struct.error, ValueError, TypeError, LookupError, AttributeError, OverflowError)
 
 
 @functools.cache
@@ -68,6 +71,54 @@ def to_bytes(model: Any) -> bytes:
     builder = _SharingBuilder(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def from_bytes(blob: bytes) -> Any:
+    """Returns the `ModelT` of a file.
+
+    Raises:
+        ValueError: If the bytes are not a TFLite file, or end before what they announce.
+    """
+    if len(blob) < 8 or blob[4:8] != FILE_IDENTIFIER:
+        raise ValueError(
+            f"`blob` must be a TFLite file ({FILE_IDENTIFIER!r} at bytes 4..7), got {len(blob)} "
+            f"bytes that begin with {bytes(blob[:8])!r}."
+        )
+    try:
+        model = schema().ModelT.InitFromObj(schema().Model.GetRootAs(bytes(blob), 0))
+        _check_indices(model)
+    # What the schema's code raises when an offset or a length leads out of the bytes.
+    except (
+        struct.error,
+        ValueError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+    ) as error:
+        raise ValueError(f"`blob` is truncated or damaged ({len(blob)} bytes): {error}") from error
+    return model
+
+
+def text(value: str | bytes | None) -> str:
+    """Returns a string of the schema's, which it may leave out or give as bytes."""
+    return value.decode() if isinstance(value, bytes) else value or ""
+
+
+def _check_indices(model: Any) -> None:
+    """Raises IndexError unless all numbers of tensors, buffers and operators' codes exist."""
+    for subgraph in model.subgraphs:
+        tensors = range(len(subgraph.tensors))
+        used = [*subgraph.inputs, *subgraph.outputs]
+        for operator in subgraph.operators:
+            model.operatorCodes[operator.opcodeIndex]
+            used += [index for index in operator.inputs if index != -1]
+            used += list(operator.outputs)
+        missing = sorted({int(index) for index in used if index not in tensors})
+        if missing:
+            raise IndexError(f"tensors {missing} do not exist")
+        for tensor in subgraph.tensors:
+            model.buffers[tensor.buffer]
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]

@@ -62,6 +62,22 @@ def unpack(
     return signed.reshape(-1)[:count].reshape(shape).astype(np.int8)
 
 
+def pack_indices(indices: npt.NDArray[np.uint8], num_bits: int) -> npt.NDArray[np.uint8]:
+    """Returns indices of 1..8 bits in as few bytes as they fit, as tflite-micro's tables read them.
+
+    The first is in a byte's highest bits, one may span two bytes, and unused bits are 0:
+    pack_indices([1, 2, 0, 3], 2) is [0x63].
+
+    Raises:
+        ValueError: If an index does not fit.
+    """
+    flat = np.ascontiguousarray(indices).reshape(-1)
+    if flat.size and flat.max() >> num_bits:
+        raise ValueError(f"`indices` must fit {num_bits} bits, got {flat.max()}.")
+    bits = np.unpackbits(flat.reshape(-1, 1), axis=1)[:, 8 - num_bits :]
+    return np.packbits(bits)
+
+
 def _integers_per_byte(num_bits: int) -> int:
     if num_bits not in (2, 4, 8):
         raise ValueError(f"`num_bits` must be 2, 4 or 8, got {num_bits}.")

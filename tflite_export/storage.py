@@ -1,7 +1,7 @@
-"""How a file stores weights: which type, and the largest multiplier that it leaves room for.
+"""How a file stores weights: in which form, and the largest multiplier that it leaves room for.
 
-A weight n of k bits is at most L = 2**(k-1)-1 (1 for one bit) and is stored as n*M: the larger M,
-the finer the kernels' accumulators are against their own rounding.
+A weight n of k bits is at most L = 2**(k-1)-1 (1 for one bit) and reaches the kernel as n*M: the
+larger M, the finer the kernels' accumulators are against their own rounding.
 """
 
 from __future__ import annotations
@@ -10,7 +10,18 @@ import dataclasses
 
 from tflite_export.integer_model import Conv2D, DepthwiseConv2D, FullyConnected, Operation
 
-STORAGES = ("int8", "int4", "int2", "tflm")
+# Storage -> the runtimes that read all of its forms.
+RUNTIMES = {
+    "int8": ("tf.lite", "LiteRT", "tflite-micro"),
+    "int4": ("tf.lite", "LiteRT"),
+    "int2": ("tf.lite", "LiteRT"),
+    "tflm": ("tflite-micro",),
+}
+STORAGES = tuple(RUNTIMES)
+
+STORED = "stored"
+UNPACKED = "unpacked"
+TABLE = "table"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,18 +29,14 @@ class WeightStorage:
     """How the weights of one operation are stored.
 
     Attributes:
-        num_bits: Of a stored integer: 8, 4 or 2.
-        unpacked: Whether the file stores n and its graph computes n*M (DEQUANTIZE, then CAST to
-            int8), with one M for all channels; otherwise it stores n*M.
+        num_bits: Of a stored integer: 8, 4 or 2; in a table 1..7.
+        form: `STORED`: n*M, read by the kernel itself. `UNPACKED`: n, of which the graph makes n*M
+            in int8 (DEQUANTIZE, CAST), with one M for all channels. `TABLE`: the index n + L (0
+            or 1 for one bit) into the channel's table of n*M, looked up by tflite-micro's DECODE.
     """
 
     num_bits: int
-    unpacked: bool = False
-
-    @property
-    def type_name(self) -> str:
-        """The schema's name of the stored type."""
-        return f"INT{self.num_bits}"
+    form: str = STORED
 
 
 def check_storage(storage: str) -> None:
@@ -41,13 +48,18 @@ def check_storage(storage: str) -> None:
 def weight_storage(storage: str, operation: type[Operation], num_bits: int) -> WeightStorage:
     """Returns how a storage keeps the weights of an operation.
 
+    - "int8" stores n*M in int8.
+    - "int4" stores up to four bits in int4, as n*M where all kernels read it right (convolutions,
+      depthwise and dense layers). TRANSPOSE_CONV silently computes garbage from int4, so the
+      graph unpacks its weights.
+    - "int2" stores up to two bits in int2 and three or four in int4, and the graph unpacks both:
+      convolutions refuse int2 or, per tensor, silently compute garbage.
+    - "tflm" stores up to seven bits as indices into tables.
+
+    More bits than that are stored in int8.
+
     Args:
-        storage: One of `STORAGES`: "int8" keeps n*M in int8. "int4" keeps up to four bits in
-            int4, as n*M where the kernels read it right (convolutions, depthwise and dense
-            layers; TRANSPOSE_CONV silently computes garbage from it) and unpacked in the graph
-            elsewhere. "int2" keeps up to two bits in int2, three and four in int4, both unpacked
-            in the graph: CONV_2D with native int2 fails or, per tensor, computes garbage. "tflm"
-            is int8.
+        storage: One of `STORAGES`.
         operation: `Conv2D`, `DepthwiseConv2D`, `TransposeConv` or `FullyConnected`.
         num_bits: Bits of the weights, 1..8.
 
@@ -57,16 +69,18 @@ def weight_storage(storage: str, operation: type[Operation], num_bits: int) -> W
     check_storage(storage)
     if not 1 <= num_bits <= 8:
         raise ValueError(f"`num_bits` must be in 1..8, got {num_bits}.")
-    if num_bits > 4 or storage in ("int8", "tflm"):
-        return WeightStorage(8)
-    if storage == "int4":
+    if storage == "tflm" and num_bits < 8:
+        return WeightStorage(num_bits, TABLE)
+    if storage == "int4" and num_bits <= 4:
         native = operation in (Conv2D, DepthwiseConv2D, FullyConnected)
-        return WeightStorage(4, unpacked=not native)
-    return WeightStorage(2 if num_bits <= 2 else 4, unpacked=True)
+        return WeightStorage(4, STORED if native else UNPACKED)
+    if storage == "int2" and num_bits <= 4:
+        return WeightStorage(2 if num_bits <= 2 else 4, UNPACKED)
+    return WeightStorage(8)
 
 
 def max_multiplier(storage: str, operation: type[Operation], num_bits: int) -> int:
-    """Returns the largest M for which n*M fits the type that the kernel reads.
+    """Returns the largest M for which n*M fits what the kernel reads.
 
     Args:
         storage: One of `STORAGES`.
@@ -77,10 +91,10 @@ def max_multiplier(storage: str, operation: type[Operation], num_bits: int) -> i
         ValueError: See `weight_storage`.
     """
     stored = weight_storage(storage, operation, num_bits)
-    bits_read = 8 if stored.unpacked else stored.num_bits
-    return largest_integer(bits_read) // max(1, largest_integer(num_bits))
+    bits_read = stored.num_bits if stored.form == STORED else 8
+    return ((1 << (bits_read - 1)) - 1) // largest_weight(num_bits)
 
 
-def largest_integer(num_bits: int) -> int:
-    """Returns the largest integer of so many bits, two's complement."""
-    return (1 << (num_bits - 1)) - 1
+def largest_weight(num_bits: int) -> int:
+    """Returns L, the largest weight of so many bits."""
+    return max(1, (1 << (num_bits - 1)) - 1)

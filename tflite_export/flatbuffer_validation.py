@@ -1,0 +1,101 @@
+"""What an integer model must fulfil for a file to mean the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tflite_export import integer_model as im
+
+# Operations that move levels, and so keep their grid.
+_MOVING = (im.Concatenation, im.MaxPool2D, im.Pad, im.Reshape)
+# TFLite's int8 SOFTMAX has this output and no other.
+_SOFTMAX_GRID = (np.float32(1 / 256), 0, 255)
+
+
+def check_model(model: im.IntegerModel) -> None:
+    """Checks a model's references, grids and the shapes of its kernels.
+
+    Raises:
+        ValueError: Naming the tensor or operation that contradicts another.
+    """
+    for name, tensor in model.tensors.items():
+        _check_tensor(name, tensor)
+    known = set(model.inputs)
+    for operation in model.operations:
+        missing = [name for name in operation.inputs if name not in known]
+        if missing:
+            raise ValueError(f"{operation.name!r} reads {missing} before they are computed.")
+        if operation.output in known or operation.output not in model.tensors:
+            raise ValueError(
+                f"{operation.name!r}: the output {operation.output!r} must be one of the model's "
+                "tensors that nothing else computes."
+            )
+        known.add(operation.output)
+        sources = [model.tensors[name] for name in operation.inputs]
+        _check_grids(operation, sources, model.tensors[operation.output])
+        if isinstance(operation, (im.Conv2D, im.FullyConnected)):
+            _check_kernel(operation, sources[0], model.tensors[operation.output])
+    missing = sorted({*model.inputs, *model.outputs} - (known & model.tensors.keys()))
+    if missing or not model.inputs or not model.outputs:
+        raise ValueError(f"inputs and outputs must be tensors of the model, missing: {missing}.")
+
+
+def _check_tensor(name: str, tensor: im.Tensor) -> None:
+    if name != tensor.name:
+        raise ValueError(f"tensor {tensor.name!r} stands under the name {name!r}.")
+    if not tensor.low <= 0 < tensor.high or tensor.high - tensor.low > 255:
+        raise ValueError(
+            f"tensor {name!r} must have low <= 0 < high and at most 256 levels, got "
+            f"{tensor.low}..{tensor.high}."
+        )
+    if not (np.isfinite(tensor.scale) and tensor.scale > 0):
+        raise ValueError(f"tensor {name!r} must have a positive scale, got {tensor.scale}.")
+
+
+def _grid(tensor: im.Tensor) -> tuple[np.float32, int, int]:
+    return tensor.scale, tensor.low, tensor.high
+
+
+def _check_grids(operation: im.Operation, sources: list[im.Tensor], output: im.Tensor) -> None:
+    if isinstance(operation, _MOVING):
+        for source in sources:
+            if _grid(source) != _grid(output):
+                raise ValueError(
+                    f"{operation.name!r} moves levels, so that {source.name!r} and {output.name!r} "
+                    f"must have one grid, got {_grid(source)} and {_grid(output)}."
+                )
+    if isinstance(operation, im.Softmax) and _grid(output) != _SOFTMAX_GRID:
+        raise ValueError(
+            f"{operation.name!r}: {output.name!r} must have the grid {_SOFTMAX_GRID} of softmax, "
+            f"got {_grid(output)}."
+        )
+
+
+def _check_kernel(
+    operation: im.Conv2D | im.FullyConnected, source: im.Tensor, output: im.Tensor
+) -> None:
+    kernel = operation.kernel
+    shape = kernel.integers.shape
+    channels, out = source.shape[-1], output.shape[-1]
+    if isinstance(operation, im.FullyConnected):
+        fits = shape == (out, channels)
+    elif isinstance(operation, im.DepthwiseConv2D):
+        fits = len(shape) == 4 and shape[0] == 1 and shape[3] == out and out % channels == 0
+    elif isinstance(operation, im.TransposeConv):
+        fits = len(shape) == 4 and shape[0] == out and shape[3] == channels
+    else:
+        fits = len(shape) == 4 and shape[0] == out and channels % shape[3] == 0
+        fits = fits and out % (channels // shape[3]) == 0
+    if not fits:
+        raise ValueError(
+            f"{operation.name!r}: the kernel's shape {shape} does not fit {channels} channels in "
+            f"and {out} out."
+        )
+    for field in ("multiplier", "scale", "bias"):
+        if getattr(kernel, field).shape != (out,):
+            raise ValueError(
+                f"{operation.name!r}: `{field}` must have the shape {(out,)}, got "
+                f"{getattr(kernel, field).shape}."
+            )
+    if not (np.isfinite(kernel.scale).all() and (kernel.scale > 0).all()):
+        raise ValueError(f"{operation.name!r}: `scale` must be positive and finite.")
