@@ -1,0 +1,98 @@
+"""What the snapping solver takes and returns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tflite_export.requantization import KERNELS, Floats, Integers
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Channels:
+    """The wanted function of each channel: level = floor(a * scale + offset + 1/2), clamped.
+
+    Attributes:
+        smallest: int64 [C], smallest reachable a = sum(n * q).
+        largest: int64 [C].
+        scale: float64 [C], >= 0, levels per unit of a.
+        offset: float64 [C], levels.
+    """
+
+    smallest: Integers
+    largest: Integers
+    scale: Floats
+    offset: Floats
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            kind = np.int64 if field.name in ("smallest", "largest") else np.float64
+            value = np.atleast_1d(np.asarray(getattr(self, field.name), kind))
+            object.__setattr__(self, field.name, value)
+            if value.ndim != 1 or value.shape != np.shape(self.smallest):
+                raise ValueError(
+                    f"`{field.name}` must have one value per channel, "
+                    f"{np.shape(self.smallest)}, got {value.shape}."
+                )
+        if not (np.isfinite(self.scale).all() and (self.scale >= 0).all()):
+            raise ValueError(f"`scale` must be finite and >= 0, got {self.scale.min()}.")
+        if not np.isfinite(self.offset).all():
+            raise ValueError("`offset` must be finite.")
+        if (self.smallest > self.largest).any():
+            raise ValueError("`smallest` must not exceed `largest`.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """Into what a layer's accumulators are rounded, and by which kernels.
+
+    Attributes:
+        input_scale: float32, real value of one input level.
+        output_scale: float32, real value of one output level.
+        low: Lower clamp (0 where a ReLU is fused).
+        high: Upper clamp.
+        multiplier: Largest M: 127 // L for weights stored in eight bits, 7 // L in four.
+        kind: One of `requantization.KINDS`.
+        kernels: Those that must agree.
+    """
+
+    input_scale: np.float32
+    output_scale: np.float32
+    low: int
+    high: int
+    multiplier: int
+    kind: str = "conv"
+    kernels: tuple[str, ...] = KERNELS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SnappedChannels:
+    """What the file stores and the network adopts, one value per channel.
+
+    Attributes:
+        multiplier: int32, M; 0 for a channel whose level is constant and whose scale no file holds.
+        weight_scale: float32, real value of one stored unit.
+        bias: int32, B.
+        scale: float64, adopted levels per unit of a: M * input_scale * weight_scale / output_scale.
+        offset: float64, adopted levels: about B * input_scale * weight_scale / output_scale. It
+            puts the rule's thresholds half-way between reachable accumulators; with B itself, the
+            rule gives the same levels. The wanted offset where that was fixed.
+        margin: Distance between the reachable accumulators and the thresholds, at its smallest, in
+            units of the file's accumulator; inf where no threshold is within reach.
+        relative_margin: The same, relative to the largest of |M * a|, |B| and |x_n| there.
+        exact: Whether all kernels follow the adopted values at every reachable accumulator.
+        scale_move: Adopted / wanted scale - 1.
+        offset_move: Adopted - wanted offset, levels.
+    """
+
+    multiplier: Integers
+    weight_scale: Floats
+    bias: Integers
+    scale: Floats
+    offset: Floats
+    margin: Floats
+    relative_margin: Floats
+    exact: np.ndarray
+    scale_move: Floats
+    offset_move: Floats
