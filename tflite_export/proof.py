@@ -1,0 +1,256 @@
+"""Proof without data that every kernel rounds as the exact rule does, whatever the images are.
+
+Kernels: at every accumulator that can occur, next to every threshold (`snapping_check`); between
+two thresholds nothing can change, because rule and kernels never decrease. Additions: all pairs of
+levels. What only moves levels: its tensors have one grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tflite_export.addition import add
+from tflite_export.integer_model import (
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    IntegerModel,
+    Kernel,
+    Operation,
+    Softmax,
+    Tensor,
+)
+from tflite_export.requantization import ALL_KERNELS, Integers
+from tflite_export.snapping_check import check
+from tflite_export.snapping_values import Channels, Rounding
+
+Reals = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class OperationProof:
+    """What is proved of one operation.
+
+    Attributes:
+        name: The operation's.
+        num_channels: How many roundings it has: one per channel; one for an addition; none where
+            levels only move.
+        unproved: Channels at which some kernel differs from the rule.
+        margin: Smallest distance of an accumulator that can occur from a threshold, in units of
+            the accumulator (an addition: in levels); None where no threshold is within reach.
+        failure: Why the proof fails, or an empty string.
+    """
+
+    name: str
+    num_channels: int
+    unproved: tuple[int, ...] = ()
+    margin: float | None = None
+    failure: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every channel is proved."""
+        return not self.failure
+
+    @property
+    def num_proved(self) -> int:
+        """Channels of which the proof holds."""
+        return self.num_channels - len(self.unproved)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RealFunction:
+    """What a channel computes in reals: scale * input scale * sum(n q) + bias.
+
+    Attributes:
+        scale: [channels], real value of one unit of the integers.
+        bias: [channels].
+    """
+
+    scale: Reals
+    bias: Reals
+
+
+def prove(
+    model: IntegerModel,
+    functions: Mapping[str, Any] | None = None,
+    kernels: Sequence[str] = ALL_KERNELS,
+) -> tuple[OperationProof, ...]:
+    """Proves or disproves, of every operation, that all kernels follow the exact rule.
+
+    level = clamp(floor(real / scale + 1/2)). A softmax is left out: its kernels differ, and
+    nothing is computed from its result.
+
+    Args:
+        model: The network.
+        functions: Operation name -> the rule's real function (a `RealFunction`, or what else has
+            its attributes, as the Keras model's own folded kernels); by default the file's own
+            scales and biases.
+        kernels: Which kernels, of `requantization.ALL_KERNELS`.
+    """
+    return tuple(
+        _prove_operation(operation, model, functions or {}, tuple(kernels))
+        for operation in model.operations
+        if not isinstance(operation, Softmax)
+    )
+
+
+def _prove_operation(
+    operation: Operation,
+    model: IntegerModel,
+    functions: Mapping[str, Any],
+    kernels: tuple[str, ...],
+) -> OperationProof:
+    sources = [model.tensors[name] for name in operation.inputs]
+    target = model.tensors[operation.output]
+    if isinstance(operation, (Conv2D, FullyConnected)):
+        function = functions.get(operation.name) or _own_function(operation, sources[0])
+        return _prove_kernel(operation, sources[0], target, function, kernels)
+    if isinstance(operation, Add):
+        return _prove_addition(operation, sources, target, kernels)
+    return _prove_move(operation, sources, target)
+
+
+def _own_function(operation: Conv2D | FullyConnected, source: Tensor) -> RealFunction:
+    kernel = operation.kernel
+    scale = kernel.scale.astype(np.float64)
+    return RealFunction(scale * kernel.multiplier, scale * np.float64(source.scale) * kernel.bias)
+
+
+def _prove_kernel(
+    operation: Conv2D | FullyConnected,
+    source: Tensor,
+    target: Tensor,
+    function: Any,
+    kernels: tuple[str, ...],
+) -> OperationProof:
+    kernel = operation.kernel
+    smallest, largest = reachable_sums(operation, source)
+    output_scale = np.float64(target.scale)
+    channels = Channels(
+        smallest,
+        largest,
+        scale=function.scale * np.float64(source.scale) / output_scale,
+        offset=function.bias / output_scale,
+    )
+    unit = kernel.scale.astype(np.float64) * np.float64(source.scale)
+    if _overflows(kernel, smallest, largest, unit / output_scale):
+        every = tuple(range(kernel.bias.size))
+        failure = "an accumulator leaves 32 bits"
+        return OperationProof(operation.name, len(every), every, failure=failure)
+    rounding = Rounding(
+        source.scale,
+        target.scale,
+        low=max(target.low, 0) if operation.relu else target.low,
+        high=target.high,
+        multiplier=int(kernel.multiplier.max()),
+        kind=_kind(operation),
+        kernels=kernels,
+    )
+    found = check(
+        channels,
+        rounding,
+        kernel.multiplier.astype(np.int64),
+        kernel.scale.astype(np.float64),
+        kernel.bias.astype(np.int64),
+    )
+    margin = float(found.margin.min())
+    unproved = tuple(int(channel) for channel in np.flatnonzero(~found.exact))
+    shown = ", ".join(str(channel) for channel in unproved[:5])
+    return OperationProof(
+        operation.name,
+        num_channels=kernel.bias.size,
+        unproved=unproved,
+        margin=margin if np.isfinite(margin) else None,
+        failure=f"{len(unproved)} of {kernel.bias.size} channels differ: {shown}"
+        if unproved
+        else "",
+    )
+
+
+def reachable_sums(operation: Conv2D | FullyConnected, source: Tensor) -> tuple[Integers, Integers]:
+    """Returns the smallest and the largest sum(n q) of each channel, over all inputs.
+
+    Padding and the edges of a transposed convolution leave terms out; as low <= 0 <= high, what is
+    left lies between the same bounds.
+    """
+    integers = operation.kernel.integers.astype(np.int64)
+    axes = (0, 1, 2) if isinstance(operation, DepthwiseConv2D) else (*range(1, integers.ndim),)
+    positive = np.maximum(integers, 0).sum(axes)
+    negative = np.minimum(integers, 0).sum(axes)
+    smallest = positive * source.low + negative * source.high
+    largest = positive * source.high + negative * source.low
+    return smallest, largest
+
+
+def _kind(operation: Conv2D | FullyConnected) -> str:
+    """How the kernels read the operation's scales; of one channel, they take its as per tensor."""
+    if not isinstance(operation, FullyConnected):
+        return "conv"
+    single = operation.kernel.scale.size == 1
+    return "fully_connected_per_tensor" if single else "fully_connected"
+
+
+def _overflows(kernel: Kernel, smallest: Integers, largest: Integers, levels: Reals) -> bool:
+    """Whether an accumulator, or what a kernel shifts it to, leaves 32 bits.
+
+    Args:
+        kernel: Weights and biases.
+        smallest: Smallest sum of each channel.
+        largest: Largest sum.
+        levels: Levels per unit of the accumulator, which a kernel rounds up to a power of two.
+    """
+    ends = np.stack([smallest, largest]) * kernel.multiplier.astype(np.int64) + kernel.bias
+    return bool((np.abs(ends) * np.maximum(1.0, 2.0 * levels) >= 2.0**31).any())
+
+
+def _prove_move(operation: Operation, sources: list[Tensor], target: Tensor) -> OperationProof:
+    """What moves levels must leave them the meaning that they had."""
+    wanted = (target.scale, target.low, target.high)
+    for source in sources:
+        grid = (source.scale, source.low, source.high)
+        if grid != wanted:
+            return OperationProof(
+                operation.name,
+                num_channels=0,
+                failure=f"moves levels of {source.name!r}, {_text(*grid)}, to {_text(*wanted)}",
+            )
+    return OperationProof(operation.name, num_channels=0)
+
+
+def _text(scale: np.float32, low: int, high: int) -> str:
+    return f"{low}..{high} of scale {float(scale):.9g}"
+
+
+def _prove_addition(
+    operation: Add, sources: list[Tensor], target: Tensor, kernels: tuple[str, ...]
+) -> OperationProof:
+    """All pairs of levels, in whole numbers of any size."""
+    first, second = (np.arange(source.low, source.high + 1) for source in sources)
+    scales = [fractions.Fraction(float(t.scale)) for t in (*sources, target)]
+    unit = max(scale.denominator for scale in scales)  # powers of two
+    units = [int(scale * unit) for scale in scales]
+    real = first.astype(object)[:, None] * units[0] + second.astype(object) * units[1]
+    low, high = max(target.low, 0) if operation.relu else target.low, target.high
+    wanted = np.clip((2 * real + units[2]) // (2 * units[2]), low, high).astype(np.int64)
+    floats = [source.scale for source in (*sources, target)]
+    failure = ""
+    for kernel in kernels:
+        levels = np.clip(add(kernel, first[:, None], second, *floats), low, high)
+        if not failure and (levels != wanted).any():
+            row, column = np.argwhere(levels != wanted)[0]
+            count = int((levels != wanted).sum())
+            failure = (
+                f"kernel {kernel} differs at {count} of {wanted.size} pairs, first "
+                f"{first[row]} + {second[column]}: {levels[row, column]}, not {wanted[row, column]}"
+            )
+    position = (real / units[2]).astype(np.float64) + 0.5
+    margin = np.abs(position - np.clip(np.rint(position), low + 1, high)).min()
+    return OperationProof(operation.name, 1, (0,) if failure else (), float(margin), failure)
