@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 KERNELS = ("ref", "opt", "xnn")
 ALL_KERNELS = (*KERNELS, "tflm")
 # "fully_connected_per_tensor": a dense layer whose file gives one weight scale for all channels.
-KINDS = ("conv", "fully_connected", "fully_connected_per_tensor")
+KINDS = ("conv", "transpose_conv", "fully_connected", "fully_connected_per_tensor")
 
 _INT32_MAX = 2**31 - 1
 
@@ -97,7 +97,7 @@ def requantize(
 
     Args:
         kernel: One of `ALL_KERNELS`.
-        kind: One of `KINDS`; depthwise and transposed convolutions are `"conv"`.
+        kind: One of `KINDS`; depthwise convolutions are `"conv"`.
         accumulators: int32 values [..., channel], bias included.
         input_scale: float32.
         weight_scale: float32, of one stored unit; a scalar or [channel].
@@ -134,7 +134,8 @@ def exact_levels(
         scale: float64, levels per unit of the accumulator.
         offset: float64, levels.
     """
-    real = np.asarray(accumulators, np.float64) * np.asarray(scale) + np.asarray(offset)
+    real: Floats = np.asarray(accumulators, np.float64) * np.asarray(scale, np.float64)
+    real = real + np.asarray(offset, np.float64)
     return np.floor(real + 0.5).astype(np.int64)
 
 

@@ -27,23 +27,34 @@ A channel that already stands on such values, up to float32's precision, keeps t
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from tflite_export import snapping_check, snapping_search
-from tflite_export.requantization import Floats, Integers, exact_levels
+from tflite_export.requantization import Floats, Integers
+from tflite_export.snapping_solution import (
+    constant,
+    multipliers,
+    realise,
+    replace_channels,
+    take,
+    weight_scale_of,
+)
+from tflite_export.snapping_sum import snap_sum
 from tflite_export.snapping_values import Channels, Rounding, SnappedChannels
 
-__all__ = ["Channels", "Rounding", "SnappedChannels", "snap_channels", "snap_output_scale"]
+__all__ = [
+    "Channels",
+    "Rounding",
+    "SnappedChannels",
+    "snap_channels",
+    "snap_output_scale",
+    "snap_sum",
+]
 
-_INT32_MAX = 2**31 - 1
-# Half of int32, so that no candidate near the wanted values overflows.
-_LARGEST_ACCUMULATOR = 2.0**30
-# D of a channel whose level is constant, and how far it stays from its thresholds, in levels.
-_CONSTANT_UNIT = 2.0**16
-_CONSTANT_MARGIN = 1e-4
 _ATTEMPTS = 12
+# The precision of a quotient of float32 scales.
+_SAME = 5e-7
 
 
 def snap_channels(
@@ -68,14 +79,14 @@ def snap_channels(
         M = 1 (REF rounds halves away from zero, OPT upwards), and M = 1 with some 10,000 units per
         level or more (float32 cannot tell neighbouring accumulators apart).
     """
-    multiplier = _multipliers(channels, rounding)
-    result = _constant(channels, rounding, offset_is_free)
+    multiplier = multipliers(channels, rounding)
+    result = constant(channels, rounding, offset_is_free)
     moving = np.flatnonzero(multiplier > 0)
     if moving.size:
-        part = _take(channels, moving)
+        part = take(channels, moving)
         solve = _solve_free if scale_is_free else _solve_fixed
         solved = solve(part, rounding, multiplier[moving], offset_is_free)
-        result = _replace(result, moving, solved)
+        result = replace_channels(result, moving, solved)
     return result
 
 
@@ -103,7 +114,7 @@ def snap_output_scale(
         raise ValueError("`channels.scale` must be one positive number for all channels.")
     scale = np.full_like(channels.scale, channels.scale[0])
     channels = dataclasses.replace(channels, scale=scale)
-    multiplier = np.maximum(_multipliers(channels, rounding), 1)
+    multiplier = np.maximum(multipliers(channels, rounding), 1)
     multiplier = np.full_like(multiplier, multiplier.min())
     found = snapping_search.shared_candidates(
         channels, rounding, multiplier, offset_is_free=offset_is_free
@@ -111,53 +122,55 @@ def snap_output_scale(
     weight_scale = np.float32(
         scale[0] * np.float64(rounding.output_scale) / rounding.input_scale / multiplier[0]
     )
+    product = np.float64(rounding.input_scale) * np.float64(weight_scale)
     best: tuple[np.float32, SnappedChannels] | None = None
     for k in range(min(_ATTEMPTS, found.unit.shape[1])):
-        output = np.float32(
-            found.unit[0, k] * np.float64(rounding.input_scale) * np.float64(weight_scale)
-        )
-        ratio = np.float64(rounding.output_scale) / np.float64(output)
-        target = dataclasses.replace(channels, scale=scale * ratio, offset=channels.offset * ratio)
-        result = _realise(
-            target,
-            dataclasses.replace(rounding, output_scale=output),
-            multiplier,
-            np.full(scale.shape, weight_scale),
-            found.bias[:, k],
-            found.middle[:, k],
-            scale_is_free=False,
-            offset_is_free=offset_is_free,
-        )
-        result = dataclasses.replace(
-            result,
-            scale_move=result.scale / scale - 1,
-            offset_move=result.offset - channels.offset,
-        )
-        if best is None or result.exact.sum() > best[1].exact.sum():
-            best = output, result
-        if best[1].exact.all():
-            break
+        output = np.float32(found.unit[0, k] * product)
+        # An output scale that is right already stays, to the last bit.
+        stands = abs(output / rounding.output_scale - 1) < _SAME
+        for chosen in (rounding.output_scale, output) if stands else (output,):
+            result = _with_output_scale(
+                channels,
+                rounding,
+                multiplier,
+                weight_scale,
+                chosen,
+                (found.bias[:, k], found.middle[:, k]),
+                offset_is_free,
+            )
+            if best is None or result.exact.sum() > best[1].exact.sum():
+                best = chosen, result
+            if best[1].exact.all():
+                return best
     assert best is not None
     return best
 
 
-def _multipliers(channels: Channels, rounding: Rounding) -> Integers:
-    """Returns M: the largest allowed one that int32 holds, 0 for channels of a constant level."""
-    if rounding.multiplier < 1:
-        raise ValueError(f"`rounding.multiplier` must be >= 1, got {rounding.multiplier}.")
-    reach = np.maximum(np.abs(channels.smallest), np.abs(channels.largest))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        size = reach + (np.abs(channels.offset) + 1) / channels.scale
-        fitting = np.floor(_LARGEST_ACCUMULATOR / size)
-    ends = [
-        np.clip(exact_levels(end, channels.scale, channels.offset), rounding.low, rounding.high)
-        for end in (channels.smallest, channels.largest)
-    ]
-    constant = (channels.smallest == channels.largest) | (channels.scale == 0)
-    constant |= (fitting < 1) & (ends[0] == ends[1])
-    fitting = np.where(np.isfinite(fitting), fitting, 1)
-    multiplier = np.clip(fitting, 1, rounding.multiplier).astype(np.int64)
-    return np.where(constant, 0, multiplier)
+def _with_output_scale(
+    channels: Channels,
+    rounding: Rounding,
+    multiplier: Integers,
+    weight_scale: np.float32,
+    output_scale: np.float32,
+    biases: tuple[Floats, Floats],
+    offset_is_free: bool,
+) -> SnappedChannels:
+    """Returns the channels in levels of another output scale, with B and its middle."""
+    ratio = np.float64(rounding.output_scale) / np.float64(output_scale)
+    result = realise(
+        dataclasses.replace(channels, scale=channels.scale * ratio, offset=channels.offset * ratio),
+        dataclasses.replace(rounding, output_scale=output_scale),
+        multiplier,
+        np.full(channels.scale.shape, weight_scale),
+        *biases,
+        scale_is_free=False,
+        offset_is_free=offset_is_free,
+    )
+    return dataclasses.replace(
+        result,
+        scale_move=result.scale / channels.scale - 1,
+        offset_move=result.offset - channels.offset,
+    )
 
 
 def _solve_free(
@@ -175,11 +188,11 @@ def _solve_free(
             open_ = np.flatnonzero(~result.exact & (found.score[:, k] > -np.inf))
         if open_.size == 0:
             continue
-        tried = _realise(
-            _take(channels, open_),
+        tried = realise(
+            take(channels, open_),
             rounding,
             multiplier[open_],
-            _weight_scale(rounding, found.unit[open_, k]),
+            weight_scale_of(rounding, found.unit[open_, k]),
             found.bias[open_, k],
             found.middle[open_, k],
             scale_is_free=True,
@@ -188,7 +201,7 @@ def _solve_free(
         if result is None:
             result = tried
         else:
-            result = _replace(result, open_[tried.exact], _take(tried, tried.exact))
+            result = replace_channels(result, open_[tried.exact], take(tried, tried.exact))
     assert result is not None
     return result
 
@@ -197,7 +210,7 @@ def _solve_fixed(
     channels: Channels, rounding: Rounding, multiplier: Integers, offset_is_free: bool
 ) -> SnappedChannels:
     """Chooses B alone."""
-    weight_scale = _weight_scale(rounding, multiplier / channels.scale)
+    weight_scale = weight_scale_of(rounding, multiplier / channels.scale)
     unit = np.float64(rounding.output_scale) / (
         np.float64(rounding.input_scale) * weight_scale.astype(np.float64)
     )
@@ -208,7 +221,7 @@ def _solve_fixed(
         first = snapping_check.first_accumulators(channels, rounding)
         bias = snapping_search.interval_bias(channels, rounding, unit, first, multiplier)
         middle = bias
-    return _realise(
+    return realise(
         channels,
         rounding,
         multiplier,
@@ -218,94 +231,3 @@ def _solve_fixed(
         scale_is_free=False,
         offset_is_free=offset_is_free,
     )
-
-
-def _weight_scale(rounding: Rounding, unit: Floats) -> np.ndarray:
-    """Returns the float32 real value of a stored unit of which `unit` make one output level."""
-    scale = np.float64(rounding.output_scale) / (np.float64(rounding.input_scale) * unit)
-    return np.asarray(scale.astype(np.float32))
-
-
-def _realise(
-    channels: Channels,
-    rounding: Rounding,
-    multiplier: Integers,
-    weight_scale: np.ndarray,
-    bias: Floats,
-    middle: Floats,
-    *,
-    scale_is_free: bool,
-    offset_is_free: bool,
-) -> SnappedChannels:
-    """Returns what a file with these values computes, checked."""
-    stored = np.clip(bias, -_INT32_MAX, _INT32_MAX).astype(np.int64)
-    level = (
-        np.float64(rounding.input_scale)
-        * weight_scale.astype(np.float64)
-        / np.float64(rounding.output_scale)
-    )
-    adopted = dataclasses.replace(
-        channels,
-        scale=multiplier * level if scale_is_free else channels.scale,
-        offset=middle * level if offset_is_free else channels.offset,
-    )
-    return _checked(channels, adopted, rounding, multiplier, weight_scale, stored)
-
-
-def _checked(
-    channels: Channels,
-    adopted: Channels,
-    rounding: Rounding,
-    multiplier: Integers,
-    weight_scale: np.ndarray,
-    bias: Integers,
-) -> SnappedChannels:
-    """Returns the adopted channels with the check's findings and the moves."""
-    found = snapping_check.check(adopted, rounding, multiplier, weight_scale, bias)
-    wanted = np.where(channels.scale > 0, channels.scale, 1.0)
-    return SnappedChannels(
-        multiplier=multiplier,
-        weight_scale=weight_scale,
-        bias=bias,
-        scale=adopted.scale,
-        offset=adopted.offset,
-        margin=found.margin,
-        relative_margin=found.relative_margin,
-        exact=found.exact,
-        scale_move=(adopted.scale - channels.scale) / wanted,
-        offset_move=adopted.offset - channels.offset,
-    )
-
-
-def _constant(channels: Channels, rounding: Rounding, offset_is_free: bool) -> SnappedChannels:
-    """Returns every channel as a bias alone, M = 0: its level at its smallest accumulator."""
-    ends = [end * channels.scale + channels.offset for end in (channels.smallest, channels.largest)]
-    level = np.clip(np.floor(ends[0] + 0.5), rounding.low, rounding.high)
-    up = np.where(level > rounding.low, level - 0.5 + _CONSTANT_MARGIN - ends[0], 0)
-    down = np.where(level < rounding.high, ends[1] - (level + 0.5 - _CONSTANT_MARGIN), 0)
-    shift = np.maximum(up, 0) - np.maximum(down, 0)
-    adopted = dataclasses.replace(channels, offset=channels.offset + shift * offset_is_free)
-    return _checked(
-        channels,
-        adopted,
-        rounding,
-        np.zeros_like(channels.smallest),
-        _weight_scale(rounding, np.full(level.shape, _CONSTANT_UNIT)),
-        (level * _CONSTANT_UNIT).astype(np.int64),
-    )
-
-
-def _take(part: Any, index: np.ndarray) -> Any:
-    """Returns the channels `index` of a dataclass of arrays."""
-    return dataclasses.replace(
-        part, **{f.name: getattr(part, f.name)[index] for f in dataclasses.fields(part)}
-    )
-
-
-def _replace(result: SnappedChannels, index: Integers, part: SnappedChannels) -> SnappedChannels:
-    """Returns `result` with `part` in place of the channels `index`."""
-    values = {}
-    for field in dataclasses.fields(result):
-        values[field.name] = getattr(result, field.name).copy()
-        values[field.name][index] = getattr(part, field.name)
-    return SnappedChannels(**values)

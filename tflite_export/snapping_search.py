@@ -20,6 +20,8 @@ _LARGEST_MOVE = 0.03
 # A channel this close to a candidate, relatively, is held to stand on it: batch norm's parameters
 # have float32's precision, 6e-8, and folding combines a few of them.
 _SAME = 5e-7
+# How far the adopted offset may be from B, so that rounding gives B.
+_NEAREST = 0.45
 # How much of the room that M = 1 leaves the thresholds may use: little is better for the margin,
 # much for XNNPACK's float32.
 _ROOM_USED = (0.5, 0.9)
@@ -33,7 +35,8 @@ class Candidates:
         unit: float64 [C, K], D.
         bias: float64 [C, K], whole numbers B.
         middle: float64 [C, K], the value in place of B that puts the exact rule's thresholds
-            half-way between reachable accumulators: the same function as with B.
+            half-way between reachable accumulators: the same function as with B, which is the
+            nearest whole number.
         score: float64 [C, K]; -inf where the kernels cannot agree.
     """
 
@@ -115,7 +118,9 @@ def _on_lattice(
     steps = np.zeros_like(r)
     steps[:8] = -2, -1, 0, 1, 2, -1, 0, 1
     wanted = 1.0 / channels.scale[:, None]
-    p = np.maximum(np.round(wanted * r) + steps, 1.0)
+    # With an even p and no offset, a threshold would stand on a reachable accumulator.
+    nearest = np.round(wanted * r) if offset_is_free else 2 * np.floor(wanted * r / 2) + 1
+    p = np.maximum(nearest + steps, 1.0)
     spacing = multiplier[:, None].astype(np.float64)
     unit = spacing * p / r
     target = _target(channels, rounding, unit, multiplier, offset_is_free)
@@ -131,6 +136,7 @@ def _on_lattice(
     possible = (upper >= zone) & (lower >= (zone if rounding.low < 0 else 1e-3))
     possible &= (np.gcd(p.astype(np.int64), r.astype(np.int64)) == 1) & (spacing > 1)
     possible &= (r * r * wanted <= _RESOLUTION) | (r <= 2)
+    middle = np.clip(middle, bias - _NEAREST, bias + _NEAREST)
     margin = half if offset_is_free else half - np.abs(target - middle)
     return unit, bias, middle, np.where(possible, margin, -np.inf)
 
@@ -154,6 +160,8 @@ def _below_even(
     middle = bias + margin
     if not offset_is_free:
         bias = np.floor(target + 0.5)
+        # The first threshold is hair / 2 from it: relatively as far as the last is from its own.
+        margin = used
     possible = (room > 0.004) & (multiplier == 1)[:, None]
     return unit, bias, middle, np.where(possible, margin, -np.inf)
 
@@ -188,7 +196,7 @@ def _score(
     relative = np.clip(margin, 1e-12, None) / size
     gain = np.log(np.clip(relative, 1e-6, 1e-3)) + 10 * np.log(np.minimum(relative / 1e-6, 1))
     score = gain - move / 1e-3 - 1000.0 * (move > _LARGEST_MOVE)
-    stands = move < _SAME
+    stands = (move < _SAME) & (relative > 1e-8)
     if offset_is_free:
         target = wanted_bias(channels, rounding, unit, multiplier)
         distance = np.abs(middle - target)
@@ -223,7 +231,8 @@ def gap_bias(
     best = np.argmin(distance, axis=1)[:, None]
     gap = np.take_along_axis(gaps, best, axis=1)[:, 0]
     chosen = np.take_along_axis(middle + shift, best, axis=1)[:, 0]
-    return _whole_number_in(chosen - gap / 2, chosen + gap / 2, unit, rounding), chosen
+    bias = _whole_number_in(chosen - gap / 2, chosen + gap / 2, unit, rounding)
+    return bias, np.clip(chosen, bias - _NEAREST, bias + _NEAREST)
 
 
 def interval_bias(
