@@ -1,0 +1,26 @@
+"""A model of the paper's 2-bit x 8-bit systolic accelerator, in integers. Knows only NumPy."""
+
+from wrpn_tf.accelerator.bit_planes import bit_planes, num_planes
+from wrpn_tf.accelerator.convolution import conv2d, dense, depthwise_conv2d
+from wrpn_tf.accelerator.processing_element import ProcessingElement, ternary_product
+from wrpn_tf.accelerator.requantizer import Requantizer, requantize
+from wrpn_tf.accelerator.systolic_array import SystolicArray
+from wrpn_tf.accelerator.trace import Gemm, Trace, Traffic
+from wrpn_tf.accelerator.transposed_convolution import conv2d_transpose
+
+__all__ = [
+    "Gemm",
+    "ProcessingElement",
+    "Requantizer",
+    "SystolicArray",
+    "Trace",
+    "Traffic",
+    "bit_planes",
+    "conv2d",
+    "conv2d_transpose",
+    "dense",
+    "depthwise_conv2d",
+    "num_planes",
+    "requantize",
+    "ternary_product",
+]

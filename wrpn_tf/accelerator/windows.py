@@ -1,0 +1,83 @@
+"""Where the windows of a convolution stand, as TensorFlow places them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+Padding = Literal["same", "valid"]
+PADDINGS = ("same", "valid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """The windows along one axis.
+
+    Attributes:
+        before: Padding before the first value.
+        after: Padding after the last.
+        outputs: How many windows there are.
+    """
+
+    before: int
+    after: int
+    outputs: int
+
+
+def window_axis(length: int, kernel: int, stride: int, dilation: int, padding: Padding) -> Axis:
+    """Returns the windows of a convolution along an axis.
+
+    "valid": every window lies inside. "same": ceil(length / stride) windows; what they reach
+    beyond the input is split evenly, the odd one after.
+
+    Raises:
+        ValueError: If no window fits.
+    """
+    reach = (kernel - 1) * dilation + 1
+    if padding == "valid":
+        if reach > length:
+            raise ValueError(f"`n` reaches over {reach} values, but `q` has only {length}.")
+        return Axis(0, 0, (length - reach) // stride + 1)
+    outputs = -(-length // stride)
+    total = max((outputs - 1) * stride + reach - length, 0)
+    return Axis(total // 2, total - total // 2, outputs)
+
+
+def transposed_axis(length: int, kernel: int, stride: int, padding: Padding) -> Axis:
+    """Returns the outputs of a transposed convolution along an axis; the padding is cut off.
+
+    "valid": length * stride + max(kernel - stride, 0) outputs. "same": length * stride; of what
+    is over, half is cut off before, the odd one after.
+    """
+    over = max(kernel - stride, 0)
+    if padding == "valid":
+        return Axis(0, 0, length * stride + over)
+    return Axis(over // 2, over - over // 2, length * stride)
+
+
+def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns a setting for height and width; one number stands for both.
+
+    Raises:
+        TypeError: If it is no int or pair of ints.
+        ValueError: If one is below 1.
+    """
+    both = value if isinstance(value, (tuple, list)) else (value, value)
+    for number in both:
+        if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)):
+            raise TypeError(f"`{name}` must be an int or a pair of ints, got {value!r}.")
+    if len(both) != 2 or min(both) < 1:
+        raise ValueError(f"`{name}` must be one or two numbers >= 1, got {value!r}.")
+    return int(both[0]), int(both[1])
+
+
+def check_padding(padding: str) -> None:
+    """Checks the name of a padding.
+
+    Raises:
+        ValueError: If it is not "same" or "valid".
+    """
+    if padding not in PADDINGS:
+        raise ValueError(f"`padding` must be one of {PADDINGS}, got {padding!r}.")
