@@ -1,3 +1,32 @@
-"""Writes quantized models as `.tflite` files: not there yet, this release holds only the name."""
+"""Exports quantized Keras models as TFLite files of integers, and proves what they compute.
 
-__all__: list[str] = []
+Importing the package loads neither TensorFlow nor Keras; a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the same at run time.
+    from tflite_export.convert import convert, save
+    from tflite_export.describe import describe
+    from tflite_export.snap import snap
+    from tflite_export.verification import verify
+
+__all__ = ["convert", "describe", "save", "snap", "verify"]
+
+_DEFINED_IN = {"save": "convert", "verify": "verification"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_DEFINED_IN.get(name, name)}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

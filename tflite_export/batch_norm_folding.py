@@ -23,16 +23,21 @@ class FoldedKernel:
         integers: int8 in TFLite's layout (see `integer_model.Kernel`), signs turned where batch
             norm's gamma is negative, so that no scale is.
         num_bits: Bits of the integers.
+        channel_axis: The output channels' axis of `integers`.
         scale: [channels], > 0; real value of one unit of the integers.
-        bias: [channels], real.
+        bias: [channels], real; `shift` included.
         origin: Where the scale and the bias stand in the model.
+        shift: Real value that is added to keep results from 0 on; the model's layers do not hold
+            it.
     """
 
     integers: npt.NDArray[np.int8]
     num_bits: int
+    channel_axis: int
     scale: Reals
     bias: Reals
     origin: Origin
+    shift: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,6 +97,7 @@ def fold(integers: npt.NDArray[np.int8], num_bits: int, axis: int, origin: Origi
     return FoldedKernel(
         integers=integers * signs.reshape(shape),
         num_bits=num_bits,
+        channel_axis=axis,
         scale=np.where(signs == 0, origin.step, np.abs(scale)),
         bias=offset,
         origin=origin,
@@ -101,21 +107,25 @@ def fold(integers: npt.NDArray[np.int8], num_bits: int, axis: int, origin: Origi
 def adopt(kernel: FoldedKernel, scale: Reals, bias: Reals) -> None:
     """Writes a scale and a bias into the layers that a folded kernel comes from.
 
+    Channels whose scale and bias stay keep their variables' values to the bit.
+
     Args:
         kernel: As folded before.
         scale: [channels], > 0; differs from `kernel.scale` only as `scale_freedom` allows.
-        bias: [channels]; differs from `kernel.bias` only if the origin's bias is free.
+        bias: [channels], `kernel.shift` included; differs from `kernel.bias` only if the origin's
+            bias is free.
     """
     origin = kernel.origin
+    moved = (scale != kernel.scale) | (bias != kernel.bias)
     if origin.batch_norm is not None:
         gain, _ = _gain_and_offset(origin)
-        _set_gain(origin.batch_norm, np.sign(gain) * scale / origin.step)
-        _set_offset(origin, bias)
+        _set_gain(origin.batch_norm, np.sign(gain) * scale / origin.step, moved)
+        _set_offset(origin, bias - kernel.shift, moved)
         return
     if origin.kernel is not None and (scale != kernel.scale).any():
         _scale_weights(*origin.kernel, scale / kernel.scale)
     if origin.bias is not None:
-        origin.bias.assign(bias.astype(np.float32))
+        _assign(origin.bias, bias - kernel.shift, moved)
 
 
 def _scale_weights(variable: Any, quantizer: Any, factor: Reals) -> None:
@@ -138,23 +148,28 @@ def _gain_and_offset(origin: Origin) -> tuple[Reals, Reals]:
     return gain, gain * (bias - _values(norm.moving_mean)) + beta
 
 
-def _set_gain(norm: Any, gain: Reals) -> None:
+def _set_gain(norm: Any, gain: Reals, where: npt.NDArray[np.bool_]) -> None:
     """Sets gamma / deviation: through gamma, or where there is none through the variance."""
     if norm.gamma is not None:
-        norm.gamma.assign((gain * _deviation(norm)).astype(np.float32))
+        _assign(norm.gamma, gain * _deviation(norm), where)
     else:
-        norm.moving_variance.assign((gain**-2.0 - norm.epsilon).astype(np.float32))
+        _assign(norm.moving_variance, gain**-2.0 - norm.epsilon, where)
 
 
-def _set_offset(origin: Origin, bias: Reals) -> None:
+def _set_offset(origin: Origin, bias: Reals, where: npt.NDArray[np.bool_]) -> None:
     """Sets the folded bias: through beta, or where there is none through the mean."""
     norm = origin.batch_norm
     gain, offset = _gain_and_offset(origin)
     if norm.beta is not None:
-        norm.beta.assign((_values(norm.beta) + bias - offset).astype(np.float32))
+        _assign(norm.beta, _values(norm.beta) + bias - offset, where)
     else:
-        moved = _values(norm.moving_mean) - (bias - offset) / np.where(gain == 0, 1.0, gain)
-        norm.moving_mean.assign(moved.astype(np.float32))
+        moved = (bias - offset) / np.where(gain == 0, 1.0, gain)
+        _assign(norm.moving_mean, _values(norm.moving_mean) - moved, where)
+
+
+def _assign(variable: Any, values: Reals, where: npt.NDArray[np.bool_]) -> None:
+    """Sets some of a variable's values."""
+    variable.assign(np.where(where, values, _values(variable)).astype(np.float32))
 
 
 def _deviation(norm: Any) -> Reals:

@@ -70,6 +70,19 @@ class OperatorWriter:
         self._write_rounding(operation, operation.relu, "ADD", 2, inputs, options)
 
     @write.register
+    def _(self, operation: im.Shift) -> None:
+        # The sum with a constant of the same scale, which every kernel computes exactly.
+        zero_point = 127 if operation.amount < 0 else -128
+        quantization = levels(self._tensors[operation.output])
+        quantization.zeroPoint = np.array([zero_point], np.int64)
+        stored = np.array([operation.amount + zero_point], np.int8)
+        inputs = [
+            *self._inputs(operation),
+            self.graph.constant(stored, "INT8", (1,), quantization),
+        ]
+        self._write_rounding(operation, False, "ADD", 2, inputs, make("AddOptionsT"))
+
+    @write.register
     def _(self, operation: im.Concatenation) -> None:
         options = make("ConcatenationOptionsT", axis=operation.axis)
         self._write_exact(operation, "CONCATENATION", 2, self._inputs(operation), options)

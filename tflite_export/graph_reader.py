@@ -15,11 +15,15 @@ import numpy as np
 
 from tflite_export import layer_operations
 from tflite_export.batch_norm_folding import fold
-from tflite_export.integer_model import Concatenation, Operation, Reshape, Tensor
+from tflite_export.integer_model import Concatenation, Operation, Reshape, Shift, Tensor
 from tflite_export.layer_operations import ModelInput, Pending
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class, model_graph
 from wrpn_tf.quantization import inner_layer, is_quantized, output_quantizer, weight_quantizers
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+
+# Integers of 8 bits leave no room for a multiplier: with accumulators in whole stored units,
+# no scale makes all kernels round negative values alike.
+_BITS_OF_SINGLE_UNITS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,7 +151,7 @@ class _Reader:
             if value.shape != output.shape:
                 written = dataclasses.replace(output, name=f"{output.name}/flat", shape=value.shape)
                 self._tensors[written.name] = written
-            operation = _completed(value, written)
+            operation = self._completed(value, written)
             if written is not output:
                 self._operations.append(operation)
                 operation = Reshape(output.name, (written.name,), output.name)
@@ -158,15 +162,36 @@ class _Reader:
     def _add_member(self, member: Tensor | Pending, index: int, joined: Tensor) -> str:
         """One of the tensors that a concatenation joins, on the grid of the result."""
         if isinstance(member, Tensor):
-            if (member.low, member.high) != (joined.low, joined.high):
-                raise ValueError(
-                    f"`model`: {joined.name!r} must join tensors of one grid, got "
-                    f"{member.low}..{member.high} of {member.name!r} and "
-                    f"{joined.low}..{joined.high}."
-                )
-            return member.name
+            if (member.low, member.high) == (joined.low, joined.high):
+                return member.name
+            member = layer_operations.rounded_again(f"{joined.name}/{index}", member)
         part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)
         return self._add(member, part).name
+
+    def _completed(self, value: Pending, output: Tensor) -> Operation:
+        """A pending operation with its output, its folded kernel and its clamp at 0."""
+        changes: dict[str, Any] = {"output": output.name}
+        if hasattr(value.operation, "relu"):
+            changes["relu"] = value.relu or output.low == 0
+        if value.integers is None:
+            return dataclasses.replace(value.operation, **changes)
+        kernel = fold(value.integers, value.num_bits, value.channel_axis, value.origin)
+        if value.num_bits < _BITS_OF_SINGLE_UNITS or changes["relu"]:
+            return dataclasses.replace(value.operation, **changes, kernel=kernel)
+        positive = dataclasses.replace(
+            output, name=f"{output.name}/positive", low=0, high=output.high - output.low
+        )
+        self._tensors[positive.name] = positive
+        shift = -output.low * float(output.scale)
+        self._operations.append(
+            dataclasses.replace(
+                value.operation,
+                output=positive.name,
+                relu=True,
+                kernel=dataclasses.replace(kernel, bias=kernel.bias + shift, shift=shift),
+            )
+        )
+        return Shift(f"{output.name}/shift", (positive.name,), output.name, output.low)
 
     def _name(self, call: LayerCall) -> str:
         count = self._calls[call.name]
@@ -183,16 +208,6 @@ class _Reader:
                 f"{call.name!r}. Build it with a fixed input size."
             )
         return tuple(int(size) for size in shape if size is not None)
-
-
-def _completed(value: Pending, output: Tensor) -> Operation:
-    """A pending operation with its output, its folded kernel and its clamp at 0."""
-    changes: dict[str, Any] = {"output": output.name}
-    if value.integers is not None:
-        changes["kernel"] = fold(value.integers, value.num_bits, value.channel_axis, value.origin)
-    if hasattr(value.operation, "relu"):
-        changes["relu"] = value.relu or output.low == 0
-    return dataclasses.replace(value.operation, **changes)
 
 
 def _quantized_tensor(name: str, shape: tuple[int, ...], quantizer: tuple[Any, Any]) -> Tensor:

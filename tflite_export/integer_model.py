@@ -141,6 +141,20 @@ class Add(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Shift(Operation):
+    """Levels moved by a whole number: output level = input level + amount.
+
+    Where kernels round negative values in different ways, an operation writes levels from 0, and
+    this one moves them to where they belong.
+
+    Attributes:
+        amount: -255..255.
+    """
+
+    amount: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Concatenation(Operation):
     """Tensors of one grid, joined.
 
@@ -185,6 +199,23 @@ class Reshape(Operation):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Softmax(Operation):
     """Probabilities over the last axis, in levels of 1/256 (0..255)."""
+
+
+def reachable_sums(
+    operation: Conv2D | FullyConnected, source: Tensor
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Returns the smallest and the largest sum(n q) of each channel, over all inputs.
+
+    Padding and the edges of a transposed convolution leave terms out; as low <= 0 <= high, what is
+    left lies between the same bounds.
+    """
+    integers = operation.kernel.integers.astype(np.int64)
+    axes = (0, 1, 2) if isinstance(operation, DepthwiseConv2D) else (*range(1, integers.ndim),)
+    positive = np.maximum(integers, 0).sum(axes)
+    negative = np.minimum(integers, 0).sum(axes)
+    smallest = positive * source.low + negative * source.high
+    largest = positive * source.high + negative * source.low
+    return smallest, largest
 
 
 @dataclasses.dataclass(frozen=True)

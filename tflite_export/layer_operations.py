@@ -149,6 +149,11 @@ def _batch_norm(layer: Any, name: str, value: Value, shape: tuple[int, ...]) -> 
     return _by_ones(name, source, (1, 1), 1, shape, Origin(np.ones(shape[-1]), batch_norm=layer))
 
 
+def rounded_again(name: str, source: Tensor) -> Pending:
+    """Levels that go to another grid, as a depthwise convolution by 1."""
+    return _by_ones(name, source, (1, 1), 1, source.shape, Origin(np.ones(source.shape[-1])))
+
+
 def _by_ones(
     name: str,
     source: Tensor,

@@ -1,8 +1,4 @@
-"""From a quantized Keras model to its integer graph.
-
-`fold_model` reads the graph: it joins each kernel, batch norm and ReLU up to the rounding behind
-them into one operation, in float64. `lower` then takes scales and biases to what a file holds.
-"""
+"""From a quantized Keras model to the integers that a file of it holds."""
 
 from __future__ import annotations
 
@@ -14,17 +10,25 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel
 from tflite_export.graph_reader import fold_model
-from tflite_export.integer_model import IntegerModel, Kernel, Operation, Tensor
+from tflite_export.integer_model import (
+    FullyConnected,
+    IntegerModel,
+    Kernel,
+    Operation,
+    Tensor,
+    TransposeConv,
+    reachable_sums,
+)
+from tflite_export.requantization import KERNELS
+from tflite_export.snapping import Channels, Rounding, snap_channels
 from tflite_export.storage import check_storage, max_multiplier
-
-_INT32 = np.iinfo(np.int32)
 
 
 def lower(model: Any, storage: str = "int8") -> IntegerModel:
     """Returns the integers that a file of a quantized model holds.
 
-    Each channel's scale becomes a float32 and its bias a whole number of accumulator units; on a
-    snapped model (`tflite_export.snap`) that changes nothing, and every kernel rounds alike.
+    Each channel's scale becomes a float32, and its bias a whole number of accumulator units. On a
+    snapped model (`tflite_export.snap`) all kernels then round as the model's own values say.
 
     Args:
         model: A model of `wrpn_tf.quantize_model` or `widen_and_quantize`, of either Keras.
@@ -32,62 +36,74 @@ def lower(model: Any, storage: str = "int8") -> IntegerModel:
 
     Raises:
         TypeError, ValueError: As `fold_model`; or if `storage` is unknown.
-        OverflowError: If a bias or an accumulator exceeds int32; names the layer.
+        OverflowError: If an accumulator can exceed 32 bits; names the layer.
     """
     check_storage(storage)
     folded = fold_model(model)
     return IntegerModel(
         tensors=folded.tensors,
-        operations=tuple(_rounded(op, folded.tensors, storage) for op in folded.operations),
+        operations=tuple(_stored(op, folded.tensors, storage) for op in folded.operations),
         inputs=folded.inputs,
         outputs=folded.outputs,
     )
 
 
-def multiplier(operation: Operation, storage: str) -> int:
-    """Returns what an operation's integers are multiplied by before they are stored."""
-    return max_multiplier(storage, type(operation), operation.kernel.num_bits)
+def channels_of(
+    operation: Operation, tensors: Mapping[str, Tensor], storage: str
+) -> tuple[Channels, Rounding]:
+    """Returns a folded operation's channels as the solver takes them: in levels of the output."""
+    source, output = tensors[operation.inputs[0]], tensors[operation.output]
+    smallest, largest = reachable_sums(operation, source)
+    unit = np.float64(output.scale)
+    channels = Channels(
+        smallest=smallest,
+        largest=largest,
+        scale=operation.kernel.scale * (np.float64(source.scale) / unit),
+        offset=operation.kernel.bias / unit,
+    )
+    rounding = Rounding(
+        input_scale=source.scale,
+        output_scale=output.scale,
+        low=0 if operation.relu else output.low,
+        high=output.high,
+        multiplier=max_multiplier(storage, type(operation), operation.kernel.num_bits),
+        kind=_kind(operation),
+        kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
+    )
+    return channels, rounding
 
 
-def reachable(operation: Operation, tensors: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the smallest and largest sum(n q) of each channel over all inputs, as int64."""
-    source = tensors[operation.inputs[0]]
-    positive, negative = _sums(operation.kernel)
-    smallest = positive * source.low + negative * source.high
-    largest = positive * source.high + negative * source.low
-    return smallest, largest
+def _kind(operation: Operation) -> str:
+    if isinstance(operation, FullyConnected):
+        return "fully_connected"
+    return "transpose_conv" if isinstance(operation, TransposeConv) else "conv"
 
 
-def _sums(kernel: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the positive and of the negative integers of each channel."""
-    channels = len(kernel.scale)
-    axis = 0 if kernel.integers.shape[0] == channels else -1
-    rows = np.moveaxis(kernel.integers, axis, 0).reshape(channels, -1).astype(np.int64)
-    return np.maximum(rows, 0).sum(axis=1), np.minimum(rows, 0).sum(axis=1)
-
-
-def _rounded(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -> Operation:
+def _stored(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -> Operation:
     """The operation with the kernel that a file holds."""
     folded = getattr(operation, "kernel", None)
     if not isinstance(folded, FoldedKernel):
         return operation
-    factor = multiplier(operation, storage)
-    source = tensors[operation.inputs[0]]
-    scale = (folded.scale / factor).astype(np.float32)
-    unit = np.float64(source.scale) * scale.astype(np.float64)
-    bias = np.floor(folded.bias / unit + 0.5)
-    smallest, largest = reachable(operation, tensors)
-    ends = np.stack([bias, smallest * factor + bias, largest * factor + bias])
-    if ends.min() < _INT32.min or ends.max() > _INT32.max:
+    channels, rounding = channels_of(operation, tensors, storage)
+    solved = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
+    multiplier = np.where(solved.multiplier > 0, solved.multiplier, rounding.multiplier)
+    ends = np.stack([channels.smallest, channels.largest]) * multiplier + solved.bias
+    if np.abs(ends).max() > np.iinfo(np.int32).max:
         raise OverflowError(
-            f"{operation.name!r}: accumulators must fit 32 bits, got up to "
-            f"{max(ends.max(), -ends.min()):.0f}."
+            f"{operation.name!r}: accumulators must fit 32 bits, got up to {np.abs(ends).max()}."
         )
     kernel = Kernel(
-        integers=folded.integers,
+        integers=np.where(_per_channel(solved.multiplier > 0, folded), folded.integers, np.int8(0)),
         num_bits=folded.num_bits,
-        multiplier=np.full(len(scale), factor, np.int32),
-        scale=scale,
-        bias=bias.astype(np.int32),
+        multiplier=multiplier.astype(np.int32),
+        scale=solved.weight_scale.astype(np.float32),
+        bias=solved.bias.astype(np.int32),
     )
     return dataclasses.replace(operation, kernel=kernel)
+
+
+def _per_channel(values: np.ndarray, kernel: FoldedKernel) -> np.ndarray:
+    """Values of channels, shaped to stand beside the kernel's integers."""
+    shape = [1] * kernel.integers.ndim
+    shape[kernel.channel_axis] = -1
+    return values.reshape(shape)

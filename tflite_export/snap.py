@@ -10,14 +10,8 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
-from tflite_export.integer_model import (
-    FullyConnected,
-    Operation,
-    Tensor,
-    TransposeConv,
-)
-from tflite_export.lowering import multiplier, reachable
-from tflite_export.requantization import KERNELS
+from tflite_export.integer_model import Operation
+from tflite_export.lowering import channels_of
 from tflite_export.snap_report import LayerMoves, SnapReport
 from tflite_export.snapping import (
     Channels,
@@ -69,9 +63,7 @@ def snap(
             for name, tensor in before.tensors.items()
             if name in before.quantizers
         },
-        accuracies=None
-        if examples is None
-        else tuple(top_1(m, examples) for m in (model, snapped)),
+        accuracies=examples and tuple(top_1(each, examples) for each in (model, snapped)),
     )
     return snapped, report
 
@@ -103,7 +95,7 @@ def _snap_operation(operation: Operation, folded: FoldedModel, storage: str) -> 
     kernel, tensors = operation.kernel, folded.tensors
     origin = kernel.origin
     source, output = tensors[operation.inputs[0]], tensors[operation.output]
-    channels, rounding = _channels(operation, tensors, storage)
+    channels, rounding = channels_of(operation, tensors, storage)
     if origin.scale_freedom == "layer":
         # As if the output's scale were free; then the weights take the move.
         _, snapped = snap_output_scale(channels, rounding, offset_is_free=origin.has_free_bias)
@@ -114,13 +106,29 @@ def _snap_operation(operation: Operation, folded: FoldedModel, storage: str) -> 
             scale_is_free=origin.scale_freedom == "channel",
             offset_is_free=origin.has_free_bias,
         )
-    scale = np.where(
-        snapped.multiplier > 0,
-        snapped.scale * (np.float64(output.scale) / np.float64(source.scale)),
-        kernel.scale,
+    scale = snapped.scale * (np.float64(output.scale) / np.float64(source.scale))
+    bias = snapped.offset * np.float64(output.scale)
+    stays = _is_stored_alike(snapped, channels, rounding)
+    scale = np.where(stays | (snapped.multiplier == 0), kernel.scale, scale)
+    bias = np.where(stays, kernel.bias, bias)
+    adopt(kernel, scale, bias)
+    return LayerMoves(
+        name=operation.name,
+        scale_moves=scale / kernel.scale - 1,
+        bias_moves=(bias - kernel.bias) / np.float64(output.scale),
+        margins=snapped.margin,
+        relative_margins=snapped.relative_margin,
+        exact=snapped.exact,
     )
-    adopt(kernel, scale, snapped.offset * np.float64(output.scale))
-    return _moves(operation.name, snapped, scale / kernel.scale - 1, channels)
+
+
+def _is_stored_alike(
+    snapped: SnappedChannels, channels: Channels, rounding: Rounding
+) -> np.ndarray:
+    """Whether a file holds the same integers and scale for what a channel has and for its aim."""
+    now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
+    same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
+    return same & (now.weight_scale == snapped.weight_scale) & now.exact
 
 
 def _exact_scale(
@@ -131,50 +139,6 @@ def _exact_scale(
         name: dataclasses.replace(folded.tensors[name], scale=scales[name])
         for name in (*operation.inputs, operation.output)
     }
-    channels, rounding = _channels(operation, tensors, storage)
+    channels, rounding = channels_of(operation, tensors, storage)
     free = operation.kernel.origin.has_free_bias
     return snap_output_scale(channels, rounding, offset_is_free=free)[0]
-
-
-def _channels(
-    operation: Operation, tensors: Mapping[str, Tensor], storage: str
-) -> tuple[Channels, Rounding]:
-    """An operation's channels as the solver takes them: in levels of the output."""
-    source, output = tensors[operation.inputs[0]], tensors[operation.output]
-    smallest, largest = reachable(operation, tensors)
-    unit = np.float64(output.scale)
-    channels = Channels(
-        smallest=smallest,
-        largest=largest,
-        scale=operation.kernel.scale * (np.float64(source.scale) / unit),
-        offset=operation.kernel.bias / unit,
-    )
-    rounding = Rounding(
-        input_scale=source.scale,
-        output_scale=output.scale,
-        low=0 if operation.relu else output.low,
-        high=output.high,
-        multiplier=multiplier(operation, storage),
-        kind=_kind(operation),
-        kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
-    )
-    return channels, rounding
-
-
-def _kind(operation: Operation) -> str:
-    if isinstance(operation, FullyConnected):
-        return "fully_connected"
-    return "transpose_conv" if isinstance(operation, TransposeConv) else "conv"
-
-
-def _moves(
-    name: str, snapped: SnappedChannels, scale_moves: np.ndarray, channels: Channels
-) -> LayerMoves:
-    return LayerMoves(
-        name=name,
-        scale_moves=scale_moves,
-        bias_moves=snapped.offset - channels.offset,
-        margins=snapped.margin,
-        relative_margins=snapped.relative_margin,
-        exact=snapped.exact,
-    )

@@ -1,8 +1,8 @@
 """The scales of a network's tensors, moved to where its sums and means are exact on every kernel.
 
-A scale is bound by what its tensor meets: a concatenation has one for all that it joins; a sum needs
-scales whose ratios are fractions with an odd denominator, so that no sum is a tie; a mean, and a
-layer whose weights' step is fixed, can only be exact for some scales of its output.
+A scale is bound by what its tensor meets: a concatenation has one for all that it joins; a sum
+needs scales whose ratios are fractions with an odd denominator, so that no sum is a tie; a mean,
+and a layer whose weights' step is fixed, can only be exact for some scales of its output.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tflite_export.integer_model import (
     Operation,
     Pad,
     Reshape,
+    Shift,
     Tensor,
 )
 from tflite_export.snapping import snap_sum
@@ -122,7 +123,7 @@ def _one_scale_groups(folded: FoldedModel) -> dict[str, str]:
             parent[find(name)] = find(first)
 
     for operation in folded.operations:
-        if isinstance(operation, (Concatenation, MaxPool2D, Pad, Reshape)):
+        if isinstance(operation, (Concatenation, MaxPool2D, Pad, Reshape, Shift)):
             join((operation.output, *operation.inputs))
     by_quantizer: dict[int, list[str]] = {}
     for name, (_, variables) in folded.quantizers.items():

@@ -1,0 +1,87 @@
+"""From a quantized Keras model to the bytes of a TFLite file."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+from tflite_export.flatbuffer import write
+from tflite_export.flatbuffer_checks import check_integer_only
+from tflite_export.lowering import lower
+from tflite_export.snap import snap
+
+
+def convert(
+    model: Any,
+    storage: str = "int8",
+    *,
+    snap_first: bool = True,
+    input_type: str = "int8",
+    output_type: str = "int8",
+) -> bytes:
+    """Returns a TFLite file that computes the same levels on every stock runtime and kernel.
+
+    Args:
+        model: A model of `wrpn_tf.quantize_model` or `widen_and_quantize`, trained or calibrated,
+            of either Keras; it stays as it is.
+        storage: How weights are stored: `"int8"` (the fastest), `"int4"`, `"int2"` (the smallest),
+            or `"tflm"` (what TensorFlow Lite for Microcontrollers accepts).
+        snap_first: Whether the network first moves its scales and biases to values that all
+            kernels round alike (`tflite_export.snap`, which changes nothing on a model that was
+            snapped before). Without it kernels differ from each other, and from training.
+        input_type: `"int8"`, `"uint8"` or `"float32"`.
+        output_type: `"int8"`, `"uint8"` or `"float32"`.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If the model is not quantized, a layer was left in float or has no integer
+            form, a range saw no data, or an argument is unknown; names the layer or argument.
+        OverflowError: If an accumulator of a layer exceeds 32 bits.
+    """
+    exported = snap(model, storage)[0] if snap_first else model
+    blob = write(
+        lower(exported, storage), storage=storage, input_type=input_type, output_type=output_type
+    )
+    check_integer_only(blob)
+    return blob
+
+
+def save(blob: bytes, path: str | os.PathLike[str]) -> None:
+    """Writes a file whole, or not at all.
+
+    Args:
+        blob: The file's bytes, from `convert`.
+        path: Where to; its folder must exist.
+
+    Raises:
+        OSError: If the path cannot be written.
+    """
+    target = check_writable(path)
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(blob)
+        os.chmod(partial, 0o644)
+        os.replace(partial, target)
+    except BaseException:
+        pathlib.Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns a path to which a file can be written.
+
+    Raises:
+        OSError: If it is a folder, or its folder does not exist or cannot be written to.
+    """
+    target = pathlib.Path(path)
+    folder = target.parent
+    if target.is_dir():
+        raise IsADirectoryError(f"`path` must be a file, got the folder {str(path)!r}.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`path` must lie in a folder that exists, got {str(path)!r}.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"`path` must lie in a folder that can be written, got {str(path)!r}.")
+    return target
