@@ -52,7 +52,7 @@ __all__ = [
     "snap_sum",
 ]
 
-_ATTEMPTS = 12
+_ATTEMPTS = 70
 # The precision of a quotient of float32 scales.
 _SAME = 5e-7
 
@@ -185,7 +185,7 @@ def _solve_free(
         if result is None:
             open_ = np.arange(multiplier.size)
         else:
-            open_ = np.flatnonzero(~result.exact & (found.score[:, k] > -np.inf))
+            open_ = np.flatnonzero(~result.exact & (found.score[:, k] > snapping_search.HOPELESS))
         if open_.size == 0:
             continue
         tried = realise(

@@ -17,9 +17,13 @@ _LARGEST_DENOMINATOR = 64
 # r * r * D / M stays below this, so that no two candidates lie within float32's precision.
 _RESOLUTION = 4e4
 _LARGEST_MOVE = 0.03
+HOPELESS = -1e6
 # A channel this close to a candidate, relatively, is held to stand on it: batch norm's parameters
 # have float32's precision, 6e-8, and folding combines a few of them.
 _SAME = 5e-7
+# Where M = 1 leaves no room around the wanted scale (D a little below a power of two), how far to
+# look for some, relatively.
+_FAR = np.array([sign * far / 200 for far in range(1, 15) for sign in (-1, 1)])
 # How far the adopted offset may be from B, so that rounding gives B.
 _NEAREST = 0.45
 # How much of the room that M = 1 leaves the thresholds may use: little is better for the margin,
@@ -37,7 +41,7 @@ class Candidates:
         middle: float64 [C, K], the value in place of B that puts the exact rule's thresholds
             half-way between reachable accumulators: the same function as with B, which is the
             nearest whole number.
-        score: float64 [C, K]; -inf where the kernels cannot agree.
+        score: float64 [C, K]; below `HOPELESS` where the kernels cannot agree.
     """
 
     unit: Floats
@@ -112,12 +116,16 @@ def _scored(
 def _on_lattice(
     channels: Channels, rounding: Rounding, multiplier: Integers, offset_is_free: bool
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Returns D = M p / r, B in a gap of M / r, the gap's middle, and the margin or -inf."""
+    """Returns D = M p / r, B in a gap of M / r, the gap's middle, and the margin.
+
+    The margin is -inf where the kernels cannot agree, NaN where M = 1.
+    """
     # A few neighbours of the nearest p for r = 1 and 2, where they are a large step apart.
-    r = np.array([1, 1, 1, 1, 1, 2, 2, 2, *range(3, _LARGEST_DENOMINATOR + 1)], np.float64)
-    steps = np.zeros_like(r)
-    steps[:8] = -2, -1, 0, 1, 2, -1, 0, 1
-    wanted = 1.0 / channels.scale[:, None]
+    r = np.array([1] * 9 + [2] * 3 + [*range(3, _LARGEST_DENOMINATOR + 1)], np.float64)
+    steps, factors = np.zeros_like(r), np.ones_like(r)
+    steps[:12] = 0, -2, -1, 1, 2, 0, 0, 0, 0, 0, -1, 1
+    factors[5:9] = 0.99, 0.995, 1.005, 1.01
+    wanted = factors / channels.scale[:, None]
     # With an even p and no offset, a threshold would stand on a reachable accumulator.
     nearest = np.round(wanted * r) if offset_is_free else 2 * np.floor(wanted * r / 2) + 1
     p = np.maximum(nearest + steps, 1.0)
@@ -134,22 +142,26 @@ def _on_lattice(
     bias -= half - (bias - middle) < zone
     upper, lower = half - (bias - middle), half + (bias - middle)
     possible = (upper >= zone) & (lower >= (zone if rounding.low < 0 else 1e-3))
-    possible &= (np.gcd(p.astype(np.int64), r.astype(np.int64)) == 1) & (spacing > 1)
+    possible &= np.gcd(p.astype(np.int64), r.astype(np.int64)) == 1
     possible &= (r * r * wanted <= _RESOLUTION) | (r <= 2)
     middle = np.clip(middle, bias - _NEAREST, bias + _NEAREST)
     margin = half if offset_is_free else half - np.abs(target - middle)
-    return unit, bias, middle, np.where(possible, margin, -np.inf)
+    margin = np.where(possible, margin, -np.inf)
+    return unit, bias, middle, np.where(spacing > 1, margin, np.nan)
 
 
 def _below_even(
     channels: Channels, rounding: Rounding, multiplier: Integers, offset_is_free: bool
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Returns D = an even number minus a hair, B, its middle, and the margin or -inf; M = 1.
+    """Returns D = an even number minus a hair, B, its middle, and the margin.
 
-    Threshold n lies h = (n - 1/2) * hair below a whole number.
+    Threshold n lies (n - 1/2) * hair below a whole number. The margin is -inf where the kernels
+    cannot agree, NaN where M > 1.
     """
     wanted = 1.0 / channels.scale[:, None]
-    near = 2 * np.maximum(np.round(wanted / 2) + np.arange(-3.0, 4.0), 1.0)
+    steps = np.concatenate([[0.0, -3, -2, -1, 1, 2, 3], np.zeros(_FAR.size)])
+    factors = np.concatenate([np.ones(7), 1 + _FAR])
+    near = 2 * np.maximum(np.round(wanted * factors / 2) + steps, 1.0)
     even = np.concatenate([near] * len(_ROOM_USED), axis=1)
     room = 1 - below_zone(even)
     used = room * np.repeat(_ROOM_USED, near.shape[1])
@@ -162,8 +174,11 @@ def _below_even(
         bias = np.floor(target + 0.5)
         # The first threshold is hair / 2 from it: relatively as far as the last is from its own.
         margin = used
-    possible = (room > 0.004) & (multiplier == 1)[:, None]
-    return unit, bias, middle, np.where(possible, margin, -np.inf)
+    # REF and OPT round halves of negative levels apart: no D serves both.
+    least = channels.smallest * channels.scale + channels.offset
+    negative = (rounding.low < 0) & (least < -0.4)
+    margin = np.where((room > 0.004) & ~negative[:, None], margin, -np.inf)
+    return unit, bias, middle, np.where(multiplier[:, None] == 1, margin, np.nan)
 
 
 def _target(
@@ -204,7 +219,8 @@ def _score(
         precision = 0.05 + _SAME * (np.abs(middle) + unit * rounding.high)
         stands &= distance < np.minimum(precision, np.maximum(0.1 * spacing, 0.45))
     score += 1e6 * stands
-    return np.where(margin > -np.inf, score, -np.inf)
+    hopeless = np.where(np.isnan(margin), 3 * HOPELESS, 2 * HOPELESS - move)
+    return np.where(margin > -np.inf, score, hopeless)
 
 
 def gap_bias(
