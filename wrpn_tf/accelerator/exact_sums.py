@@ -28,7 +28,7 @@ def worst_sum(n: npt.NDArray[Any]) -> int:
     Args:
         n: Integer weights, [K, N].
     """
-    return ACTIVATION_MAX * int(np.abs(n.astype(np.int64)).sum(axis=0).max(initial=0))
+    return ACTIVATION_MAX * int(np.abs(n.astype(np.int64)).sum(axis=-2).max(initial=0))
 
 
 def matmul_exact(u: npt.NDArray[Any], n: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
