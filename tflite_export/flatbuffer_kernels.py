@@ -18,6 +18,7 @@ from tflite_export.packing import pack, pack_indices
 DECODE = "TFLM_DECODE"
 _DECODE_HEADER_BYTES = 16
 _TABLE_VERSION = 1
+_INT8 = storages.WeightStorage(8)
 
 
 def add_weights(graph: GraphBuilder, operation: Conv2D | FullyConnected, storage: str) -> int:
@@ -28,8 +29,8 @@ def add_weights(graph: GraphBuilder, operation: Conv2D | FullyConnected, storage
             the storage has but one.
     """
     kernel = operation.kernel
-    stored = storages.weight_storage(storage, type(operation), kernel.num_bits)
     _check_integers(operation, storage)
+    stored = _choose(operation, storage)
     if stored.form == storages.UNPACKED:
         return _add_unpacked(graph, operation, stored)
     if stored.form == storages.TABLE:
@@ -117,6 +118,19 @@ def _add_computed(graph: GraphBuilder, operation: Conv2D | FullyConnected) -> in
         kernel.integers.shape,
         quantization=_channel_scales(kernel.scale, _channel_axis(operation)),
     )
+
+
+def _choose(operation: Conv2D | FullyConnected, storage: str) -> storages.WeightStorage:
+    """Returns the storage's form or, where that does not pay or work, int8."""
+    kernel = operation.kernel
+    stored = storages.weight_storage(storage, type(operation), kernel.num_bits)
+    channels, size = kernel.bias.size, kernel.integers.size
+    if stored.form == storages.TABLE:
+        tables = channels * 2 * storages.largest_weight(kernel.num_bits)
+        return stored if tables + size * stored.num_bits // 8 < size else _INT8
+    # XNNPACK in tf.lite takes the scale of one unit for that of a tensor, and fails on int4.
+    one_unit = isinstance(operation, FullyConnected) and channels == 1
+    return _INT8 if one_unit and stored.num_bits == 4 else stored
 
 
 def _check_integers(operation: Conv2D | FullyConnected, storage: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tflite_export.packing import pack, unpack
+from tflite_export.packing import pack, pack_indices, unpack
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,23 @@ def test_refuses_too_few_or_too_many_bytes():
         unpack(np.zeros(1, np.uint8), 2, (5,))
     with pytest.raises(ValueError, match="1 bytes for 2 integers of 4 bits, got 2"):
         unpack(np.zeros(2, np.uint8), 4, (2,))
+
+
+def test_packs_indices_from_the_highest_bits():
+    assert pack_indices(np.array([1, 2, 0, 3], np.uint8), 2).tolist() == [0b01100011]
+    assert pack_indices(np.array([[5], [6], [7]], np.uint8), 3).tolist() == [0b10111011, 0b10000000]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.data(), st.integers(1, 8))
+def test_packs_indices_like_a_string_of_bits(data, num_bits):
+    indices = data.draw(st.lists(st.integers(0, 2**num_bits - 1), max_size=40))
+    bits = "".join(f"{index:0{num_bits}b}" for index in indices)
+    bits += "0" * (-len(bits) % 8)
+    expected = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    assert pack_indices(np.array(indices, np.uint8), num_bits).tolist() == expected
+
+
+def test_refuses_an_index_that_does_not_fit():
+    with pytest.raises(ValueError, match="`indices` must fit 2 bits, got 4"):
+        pack_indices(np.array([0, 4], np.uint8), 2)

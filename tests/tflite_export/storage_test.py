@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from tflite_export.integer_model import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
+from tflite_export.storage import (
+    RUNTIMES,
+    STORAGES,
+    STORED,
+    TABLE,
+    UNPACKED,
+    WeightStorage,
+    check_storage,
+    max_multiplier,
+    weight_storage,
+)
+
+OPERATIONS = (Conv2D, DepthwiseConv2D, TransposeConv, FullyConnected)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("storage", "multipliers"),
+    [
+        ("int8", [127, 127, 42, 18, 8, 4, 2, 1]),
+        ("int2", [127, 127, 42, 18, 8, 4, 2, 1]),
+        ("tflm", [127, 127, 42, 18, 8, 4, 2, 1]),
+    ],
+)
+def test_multipliers_fill_eight_bits(storage, multipliers, operation):
+    assert [max_multiplier(storage, operation, bits) for bits in range(1, 9)] == multipliers
+
+
+@pytest.mark.parametrize("operation", [Conv2D, DepthwiseConv2D, FullyConnected])
+def test_multipliers_fill_four_bits_where_kernels_read_int4(operation):
+    found = [max_multiplier("int4", operation, bits) for bits in range(1, 9)]
+    assert found == [7, 7, 2, 1, 8, 4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("storage", "operation", "num_bits", "expected"),
+    [
+        ("int8", Conv2D, 2, WeightStorage(8, STORED)),
+        ("int4", Conv2D, 4, WeightStorage(4, STORED)),
+        ("int4", Conv2D, 5, WeightStorage(8, STORED)),
+        ("int4", TransposeConv, 4, WeightStorage(4, UNPACKED)),
+        ("int2", FullyConnected, 1, WeightStorage(2, UNPACKED)),
+        ("int2", DepthwiseConv2D, 2, WeightStorage(2, UNPACKED)),
+        ("int2", Conv2D, 3, WeightStorage(4, UNPACKED)),
+        ("int2", Conv2D, 5, WeightStorage(8, STORED)),
+        ("tflm", Conv2D, 3, WeightStorage(3, TABLE)),
+        ("tflm", Conv2D, 8, WeightStorage(8, STORED)),
+    ],
+)
+def test_forms_of_weights(storage, operation, num_bits, expected):
+    assert weight_storage(storage, operation, num_bits) == expected
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("num_bits", [0, 9])
+def test_refuses_other_bits(storage, num_bits):
+    with pytest.raises(ValueError, match=rf"`num_bits` must be in 1\.\.8, got {num_bits}"):
+        max_multiplier(storage, Conv2D, num_bits)
+
+
+def test_refuses_an_unknown_storage():
+    for function in (check_storage, lambda storage: weight_storage(storage, Conv2D, 2)):
+        with pytest.raises(ValueError, match="one of int8, int4, int2, tflm, got 'int3'"):
+            function("int3")
+
+
+def test_every_storage_has_a_runtime():
+    assert STORAGES == ("int8", "int4", "int2", "tflm")
+    assert all(RUNTIMES.values())
