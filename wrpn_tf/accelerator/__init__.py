@@ -2,8 +2,10 @@
 
 from wrpn_tf.accelerator.bit_planes import bit_planes, num_planes
 from wrpn_tf.accelerator.convolution import conv2d, dense, depthwise_conv2d
+from wrpn_tf.accelerator.engines import Registers, StepByStep
 from wrpn_tf.accelerator.processing_element import ProcessingElement, ternary_product
 from wrpn_tf.accelerator.requantizer import Requantizer, requantize
+from wrpn_tf.accelerator.scale_sim_csv import from_gemm_csv, to_gemm_csv
 from wrpn_tf.accelerator.systolic_array import SystolicArray
 from wrpn_tf.accelerator.trace import Gemm, Trace, Traffic
 from wrpn_tf.accelerator.transposed_convolution import conv2d_transpose
@@ -11,7 +13,9 @@ from wrpn_tf.accelerator.transposed_convolution import conv2d_transpose
 __all__ = [
     "Gemm",
     "ProcessingElement",
+    "Registers",
     "Requantizer",
+    "StepByStep",
     "SystolicArray",
     "Trace",
     "Traffic",
@@ -20,7 +24,9 @@ __all__ = [
     "conv2d_transpose",
     "dense",
     "depthwise_conv2d",
+    "from_gemm_csv",
     "num_planes",
     "requantize",
     "ternary_product",
+    "to_gemm_csv",
 ]

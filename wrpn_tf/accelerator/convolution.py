@@ -58,7 +58,7 @@ def conv2d(
 
     Raises:
         TypeError, ValueError: If an argument does not fit.
-        OverflowError: If an accumulator leaves int32 at any time; it begins with `name`.
+        OverflowError: If an accumulator leaves int32 at any time; the message begins with `name`.
     """
     u = stored_activations(q, low)
     kernel = check_weights(n, num_bits)
@@ -128,7 +128,7 @@ def dense(
 
     Raises:
         TypeError, ValueError: If an argument does not fit.
-        OverflowError: If an accumulator leaves int32 at any time; it begins with `name`.
+        OverflowError: If an accumulator leaves int32 at any time; the message begins with `name`.
     """
     u = stored_activations(q, low)
     kernel = check_weights(n, num_bits)

@@ -16,6 +16,11 @@ from wrpn_tf.accelerator.processing_element import (
 
 _FLOAT32_WHOLE = 2**24  # float32 holds every whole number up to this, float64 those up to 2^53
 _FLOAT64_WHOLE = 2**53
+# OpenBLAS spreads products of more multiplications than this over threads. For small ones that gains
+# little, and on a busy machine each waits a time slice, 200 times as long as the product takes.
+_ONE_THREAD_MACS = 2**18
+_SMALL_MACS = 2**24
+_FEWEST_ROWS = 4
 _EXACT_CHECK_SIZE = 2**22  # products held at once where partial sums are looked at one by one
 
 
@@ -35,14 +40,28 @@ def matmul_exact(u: npt.NDArray[Any], n: npt.NDArray[Any]) -> npt.NDArray[np.int
     """Returns u @ n in int64, by floating-point BLAS: whole numbers that the type holds are exact.
 
     Args:
-        u: Integers in 0..255, [M, K], of any type that holds them.
-        n: Integer weights, [K, N].
+        u: Integers in 0..255, [..., M, K], of any type that holds them.
+        n: Integer weights, [..., K, N].
     """
     worst = worst_sum(n)
     dtype: type[np.number[Any]] = np.int64
     if worst <= _FLOAT64_WHOLE:
         dtype = np.float32 if worst <= _FLOAT32_WHOLE else np.float64
-    product: npt.NDArray[np.int64] = (u.astype(dtype) @ n.astype(dtype)).astype(np.int64)
+    product = _matmul(u.astype(dtype), n.astype(dtype))
+    return product.astype(np.int64)
+
+
+def _matmul(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """left @ right; small products in pieces that stay on one thread."""
+    *_, height, depth = left.shape
+    width = right.shape[-1]
+    piece = _ONE_THREAD_MACS // (depth * width)
+    if height <= piece or piece < _FEWEST_ROWS or height * depth * width > _SMALL_MACS:
+        return left @ right
+    product = np.empty((*left.shape[:-1], width), left.dtype)
+    for start in range(0, height, piece):
+        part = np.s_[..., start : start + piece, :]
+        np.matmul(left[part], right, out=product[part])
     return product
 
 

@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wrpn_tf.accelerator.engines import (
+    Observer,
+    StepByStep,
+    run_output_stationary,
+    run_weight_stationary,
+)
 from wrpn_tf.accelerator.exact_sums import check_int32, check_partial_sums, matmul_exact
 from wrpn_tf.accelerator.timing import (
     DATAFLOWS,
@@ -96,6 +102,32 @@ class SystolicArray:
         result = check_int32(matmul_exact(a, b), name)
         trace = self.trace(a.shape[0], a.shape[1], b.shape[1])
         return result, with_range(trace, result)
+
+    def step_by_step(
+        self,
+        a: npt.NDArray[np.uint8],
+        b: npt.NDArray[np.int8],
+        observe: Observer | None = None,
+        name: str = "",
+    ) -> StepByStep:
+        """Multiplies as `matmul`, but moves every engine's registers cycle by cycle.
+
+        Args:
+            a: Activations, uint8 [M, K].
+            b: Weights in {-1, 0, 1}, int8 [K, N].
+            observe: Called with the registers after each cycle; they are views, copy what to keep.
+            name: Of the layer, for errors.
+
+        Returns:
+            The product, and the cycles as counted by running.
+
+        Raises:
+            TypeError, ValueError, OverflowError: As `matmul`.
+        """
+        check_operands(a, b)
+        check_partial_sums(a, b, 2, self.fold_length, name)
+        run = run_output_stationary if self.dataflow == "os" else run_weight_stationary
+        return run(a, b, self.rows, self.cols, observe)
 
     @property
     def fold_length(self) -> int | None:

@@ -46,7 +46,7 @@ def conv2d_transpose(
 
     Raises:
         TypeError, ValueError: If an argument does not fit.
-        OverflowError: If an accumulator leaves int32 at any time; it begins with `name`.
+        OverflowError: If an accumulator leaves int32 at any time; the message begins with `name`.
     """
     u = stored_activations(q, low)
     kernel = check_weights(n, num_bits)
