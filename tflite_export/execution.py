@@ -24,6 +24,7 @@ from tflite_export.integer_model import (
     Operation,
     Pad,
     Reshape,
+    Shift,
     Softmax,
     Tensor,
     TransposeConv,
@@ -101,6 +102,8 @@ def _run(
         low = max(target.low, 0) if operation.relu else target.low
         total = add(kernel, x, sources[1], scales[0], scales[1], target.scale)
         return np.clip(total, low, target.high)
+    if isinstance(operation, Shift):
+        return x + operation.amount
     if isinstance(operation, Concatenation):
         return np.concatenate(sources, axis=operation.axis)
     if isinstance(operation, MaxPool2D):
