@@ -62,29 +62,6 @@ def divide_half_up(a: Integers, right: Integers) -> Integers:
     return (a + ((np.int64(1) << right) >> 1)) >> right
 
 
-def fixed_point_multiplier(
-    kind: str, input_scale: Any, weight_scale: Any, output_scale: Any
-) -> Floats:
-    """Returns the float64 multiplier from which the builtin kernels make their fixed-point one.
-
-    Per-tensor dense layers multiply the two scales in float32 first.
-
-    Args:
-        kind: One of `KINDS`.
-        input_scale: float32.
-        weight_scale: float32, real value of one stored unit.
-        output_scale: float32.
-    """
-    _check("kind", kind, KINDS)
-    scales = [np.asarray(s, np.float32) for s in (input_scale, weight_scale, output_scale)]
-    if kind == "fully_connected_per_tensor":
-        product: Any = (scales[0] * scales[1]).astype(np.float64)
-    else:
-        product = scales[0].astype(np.float64) * scales[1].astype(np.float64)
-    quotient: Floats = product / scales[2].astype(np.float64)
-    return quotient
-
-
 def requantize(
     kernel: str,
     kind: str,
@@ -114,7 +91,7 @@ def requantize(
     acc = np.asarray(accumulators).astype(np.int64)
     if kernel == "xnn":
         return _float32(acc, input_scale, weight_scale, output_scale)
-    multiplier = fixed_point_multiplier(kind, input_scale, weight_scale, output_scale)
+    multiplier = _builtin_multiplier(kernel, kind, input_scale, weight_scale, output_scale)
     if kernel == "ref" and kind.startswith("fully_connected"):
         return _float64(acc, multiplier)
     m, shift = quantize_multiplier(multiplier)
@@ -137,6 +114,20 @@ def exact_levels(
     real: Floats = np.asarray(accumulators, np.float64) * np.asarray(scale, np.float64)
     real = real + np.asarray(offset, np.float64)
     return np.floor(real + 0.5).astype(np.int64)
+
+
+def _builtin_multiplier(
+    kernel: str, kind: str, input_scale: Any, weight_scale: Any, output_scale: Any
+) -> Floats:
+    """The float64 multiplier, from which most kernels make a fixed-point one."""
+    scales = [np.asarray(s, np.float32) for s in (input_scale, weight_scale, output_scale)]
+    if kernel == "opt" and kind == "fully_connected_per_tensor":
+        # GetQuantizedConvolutionMultipler multiplies two float32.
+        product: Any = (scales[0] * scales[1]).astype(np.float64)
+    else:
+        product = scales[0].astype(np.float64) * scales[1].astype(np.float64)
+    quotient: Floats = product / scales[2].astype(np.float64)
+    return quotient
 
 
 def _float32(

@@ -219,7 +219,7 @@ def _score(
         precision = 0.05 + _SAME * (np.abs(middle) + unit * rounding.high)
         stands &= distance < np.minimum(precision, np.maximum(0.1 * spacing, 0.45))
     score += 1e6 * stands
-    hopeless = np.where(np.isnan(margin), 3 * HOPELESS, 2 * HOPELESS - move)
+    hopeless = np.where(np.isnan(margin), 3 * HOPELESS, 2 * HOPELESS - np.round(move, 5))
     return np.where(margin > -np.inf, score, hopeless)
 
 

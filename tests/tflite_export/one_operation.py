@@ -1,6 +1,8 @@
-"""Files of one operation, written with TensorFlow's schema objects, and interpreters to run them."""
+"""Files of one operation, from TensorFlow's schema objects, and interpreters to run them."""
 
 from __future__ import annotations
+
+import importlib.util
 
 import flatbuffers
 import numpy as np
@@ -94,8 +96,15 @@ def run(blob, inputs, interpreter):
     return machine.get_tensor(machine.get_output_details()[0]["index"])
 
 
-def run_micro(blob, inputs):
-    """Returns what tflite-micro computes."""
+def run_all(blob, inputs):
+    """Returns {(runtime, kernel): output}; tflite-micro is there where it is installed."""
+    results = {name: run(blob, inputs, make) for name, make in interpreters().items()}
+    if importlib.util.find_spec("tflite_micro") is not None:
+        results["tflite-micro", "tflm"] = _run_micro(blob, inputs)
+    return results
+
+
+def _run_micro(blob, inputs):
     from tflite_micro.python.tflite_micro import runtime
 
     machine = runtime.Interpreter.from_bytes(blob, arena_size=2**24)
