@@ -19,13 +19,14 @@ from tflite_export.addition import add
 from tflite_export.integer_model import (
     Add,
     Conv2D,
-    DepthwiseConv2D,
     FullyConnected,
     IntegerModel,
     Kernel,
     Operation,
+    Shift,
     Softmax,
     Tensor,
+    reachable_sums,
 )
 from tflite_export.requantization import ALL_KERNELS, Integers
 from tflite_export.snapping_check import check
@@ -115,7 +116,7 @@ def _prove_operation(
         return _prove_kernel(operation, sources[0], target, function, kernels)
     if isinstance(operation, Add):
         return _prove_addition(operation, sources, target, kernels)
-    return _prove_move(operation, sources, target)
+    return _prove_move(operation, sources, target, kernels)
 
 
 def _own_function(operation: Conv2D | FullyConnected, source: Tensor) -> RealFunction:
@@ -175,21 +176,6 @@ def _prove_kernel(
     )
 
 
-def reachable_sums(operation: Conv2D | FullyConnected, source: Tensor) -> tuple[Integers, Integers]:
-    """Returns the smallest and the largest sum(n q) of each channel, over all inputs.
-
-    Padding and the edges of a transposed convolution leave terms out; as low <= 0 <= high, what is
-    left lies between the same bounds.
-    """
-    integers = operation.kernel.integers.astype(np.int64)
-    axes = (0, 1, 2) if isinstance(operation, DepthwiseConv2D) else (*range(1, integers.ndim),)
-    positive = np.maximum(integers, 0).sum(axes)
-    negative = np.minimum(integers, 0).sum(axes)
-    smallest = positive * source.low + negative * source.high
-    largest = positive * source.high + negative * source.low
-    return smallest, largest
-
-
 def _kind(operation: Conv2D | FullyConnected) -> str:
     """How the kernels read the operation's scales; of one channel, they take its as per tensor."""
     if not isinstance(operation, FullyConnected):
@@ -211,17 +197,26 @@ def _overflows(kernel: Kernel, smallest: Integers, largest: Integers, levels: Re
     return bool((np.abs(ends) * np.maximum(1.0, 2.0 * levels) >= 2.0**31).any())
 
 
-def _prove_move(operation: Operation, sources: list[Tensor], target: Tensor) -> OperationProof:
+def _prove_move(
+    operation: Operation, sources: list[Tensor], target: Tensor, kernels: tuple[str, ...]
+) -> OperationProof:
     """What moves levels must leave them the meaning that they had."""
+    amount = operation.amount if isinstance(operation, Shift) else 0
     wanted = (target.scale, target.low, target.high)
     for source in sources:
-        grid = (source.scale, source.low, source.high)
+        grid = (source.scale, source.low + amount, source.high + amount)
+        failure = ""
         if grid != wanted:
-            return OperationProof(
-                operation.name,
-                num_channels=0,
-                failure=f"moves levels of {source.name!r}, {_text(*grid)}, to {_text(*wanted)}",
-            )
+            failure = f"makes levels {_text(*grid)} of {source.name!r}, not {_text(*wanted)}"
+        elif amount:  # In a file, the sum with a constant of the same scale.
+            levels = np.arange(source.low, source.high + 1)
+            scales = (source.scale, source.scale, target.scale)
+            wrong = [
+                k for k in kernels if (add(k, levels, amount, *scales) != levels + amount).any()
+            ]
+            failure = f"kernel {wrong[0]} does not add {amount} exactly" if wrong else ""
+        if failure:
+            return OperationProof(operation.name, num_channels=0, failure=failure)
     return OperationProof(operation.name, num_channels=0)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from tflite_export import integer_model as im
+from tflite_export.storage import max_multiplier
 
 
 class Builder:
     """Adds one operation after the other."""
 
-    def __init__(self, shape, seed=0, scale=1 / 64, low=-100, high=155):
+    def __init__(self, shape, seed=0, storage="int8", scale=1 / 64, low=-100, high=155):
+        self.storage = storage
         self.generator = np.random.default_rng(seed)
         self.operations = []
         self.tensors = {}
@@ -24,14 +26,14 @@ class Builder:
         self.tensors[name] = im.Tensor(name, tuple(shape), np.float32(scale), low, high)
         return name
 
-    def kernel(self, shape, source, target, num_bits, axis=0, odd=5) -> im.Kernel:
+    def kernel(self, kind, shape, source, target, num_bits, axis=0, odd=5) -> im.Kernel:
         """Random weights; scales by which no accumulator comes near a threshold."""
         largest = max(1, 2 ** (num_bits - 1) - 1)
         channels = shape[axis]
         integers = self.generator.integers(-largest, largest + 1, shape).astype(np.int8)
         if num_bits == 1:
             integers = np.where(integers < 0, -1, 1).astype(np.int8)
-        multiplier = 127 // largest
+        multiplier = max_multiplier(self.storage, kind, num_bits)
         odds = 2 * self.generator.integers(0, odd, channels) + odd
         source, target = self.tensors[source], self.tensors[target]
         scale = target.scale / (np.float64(source.scale) * multiplier * odds)
@@ -53,7 +55,7 @@ class Builder:
             shape, axis = (1, 3, 3, filters), 3
         else:
             shape, axis = (filters, 3, 3, channels), 0
-        kernel = self.kernel(shape, source, name, num_bits, axis)
+        kernel = self.kernel(kind, shape, source, name, num_bits, axis)
         options = {"strides": (stride, stride), "padding": "same", "relu": low == 0}
         self.operations.append(kind(name, (source,), name, kernel=kernel, **options))
         return name
@@ -61,7 +63,7 @@ class Builder:
     def dense(self, name, source, units, num_bits=4, low=-128, high=127):
         self.tensor(name, (units,), 1 / 8, low, high)
         shape = (units, self.tensors[source].shape[-1])
-        kernel = self.kernel(shape, source, name, num_bits)
+        kernel = self.kernel(im.FullyConnected, shape, source, name, num_bits)
         self.operations.append(
             im.FullyConnected(name, (source,), name, kernel=kernel, relu=low == 0)
         )
@@ -84,9 +86,9 @@ class Builder:
         return im.IntegerModel(self.tensors, tuple(self.operations), ("image",), outputs)
 
 
-def small(num_bits=2, high=15, seed=0) -> im.IntegerModel:
+def small(num_bits=2, high=15, seed=0, storage="int8") -> im.IntegerModel:
     """A residual block, a pool, a dense layer."""
-    b = Builder((8, 8, 3), seed)
+    b = Builder((8, 8, 3), seed, storage)
     x = short = b.conv("stem", "image", 4, 6, high)
     x = b.conv("conv", x, 4, num_bits, high)
     x = b.conv("branch", x, 4, num_bits, high=127, low=-128)

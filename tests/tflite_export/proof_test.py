@@ -12,7 +12,8 @@ import pytest
 from tests.tflite_export import integer_networks
 from tflite_export import integer_model as im
 from tflite_export.addition import add
-from tflite_export.proof import RealFunction, prove, reachable_sums
+from tflite_export.integer_model import reachable_sums
+from tflite_export.proof import RealFunction, prove
 from tflite_export.requantization import ALL_KERNELS, requantize
 
 
@@ -189,7 +190,16 @@ def test_moved_levels_must_keep_their_meaning():
         model = im.IntegerModel({"x": x, "y": y}, (im.Reshape("y", ("x",), "y"),), ("x",), ("y",))
         (proof,) = prove(model)
         assert not proof.holds
-        assert "'x', 0..15 of scale 0.5, to" in proof.failure
+        assert "makes levels 0..15 of scale 0.5 of 'x', not" in proof.failure
+
+
+def test_a_shift_must_move_by_what_its_tensors_differ():
+    x = im.Tensor("x", (4,), np.float32(0.5), 0, 15)
+    y = dataclasses.replace(x, name="y", low=-5, high=10)
+    for amount, holds in ((-5, True), (-4, False), (0, False)):
+        shift = im.Shift("y", ("x",), "y", amount)
+        model = im.IntegerModel({"x": x, "y": y}, (shift,), ("x",), ("y",))
+        assert prove(model)[0].holds is holds
 
 
 def test_an_accumulator_beyond_32_bits_fails():

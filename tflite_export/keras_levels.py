@@ -1,0 +1,104 @@
+"""The levels that a quantized Keras model itself computes, in float32."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.quantization import output_quantizer
+
+_BATCH_SIZE = 64
+
+
+def tensor_names(graph: ModelGraph) -> dict[int, str]:
+    """Returns the rounded tensors of a quantized model: tensor key -> name.
+
+    The name is the call's; the second call of a shared layer is `name:1`, the third `name:2`.
+    """
+    names = {}
+    calls: collections.Counter[str] = collections.Counter()
+    for call in graph.calls:
+        if output_quantizer(call.layer) is not None:
+            count = calls[call.name]
+            names[call.outputs[0]] = f"{call.name}:{count}" if count else call.name
+            calls[call.name] += 1
+    return names
+
+
+def check_images(images: Any, graph: ModelGraph) -> list[npt.NDArray[np.float32]]:
+    """Returns a model's inputs as float32 arrays, one for each input, batch first.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If there are none, their shapes are not the model's, or they are not finite.
+    """
+    arrays = [np.asarray(value) for value in graph.flatten(images)]
+    if len(arrays) != len(graph.inputs):
+        raise ValueError(
+            f"`images` must hold {len(graph.inputs)} arrays, as the model has inputs, "
+            f"got {len(arrays)}."
+        )
+    for key, array in zip(graph.inputs, arrays, strict=True):
+        if not (np.issubdtype(array.dtype, np.number) and np.isrealobj(array)):
+            raise TypeError(f"`images` must be real numbers, got an array of {array.dtype}.")
+        wanted = graph.shapes[key]
+        fits = array.ndim == len(wanted) and all(
+            size == w or w is None for size, w in zip(array.shape[1:], wanted[1:], strict=True)
+        )
+        if not fits or not len(array) or len(array) != len(arrays[0]):
+            expected = ", ".join(str(size) for size in wanted[1:])
+            raise ValueError(
+                f"`images` must have the shape (images, {expected}), at least one of them, "
+                f"got {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError("`images` must be finite, got NaN or infinity.")
+    return [array.astype(np.float32) for array in arrays]
+
+
+def keras_levels(model: Any, images: Any) -> dict[str, npt.NDArray[np.int32]]:
+    """Returns the levels of every rounded tensor as Keras computes them: name -> integers.
+
+    Args:
+        model: A quantized model of either Keras.
+        images: Its input, or inputs, batch first.
+
+    Raises:
+        TypeError, ValueError: As `check_images`, or if `model` is no Keras model.
+    """
+    graph = model_graph(model)
+    names = tensor_names(graph)
+    levels: dict[str, list[npt.NDArray[np.int32]]] = {name: [] for name in names.values()}
+    for batch in _batches(check_images(images, graph)):
+        for call, result in _walk(graph, batch):
+            if call.outputs[0] in names:
+                quantizer, variables = output_quantizer(call.layer)
+                levels[names[call.outputs[0]]].append(quantizer.to_int(result, variables))
+    return {name: np.concatenate(parts) for name, parts in levels.items()}
+
+
+def _walk(
+    graph: ModelGraph, batch: Sequence[npt.NDArray[np.float32]]
+) -> Iterator[tuple[LayerCall, npt.NDArray[np.float32]]]:
+    """Runs a model layer by layer; yields each call and its first output."""
+    tensors: dict[int, Any] = dict(zip(graph.inputs, batch, strict=True))
+    last_use = {key: call for call in graph.calls for key in call.inputs}
+    for call in graph.calls:
+        results = graph.flatten(call.invoke(call.layer, tensors))
+        tensors.update(zip(call.outputs, results, strict=True))
+        yield call, np.asarray(results[0], np.float32)
+        for key in set(call.inputs):
+            if last_use[key] is call:
+                del tensors[key]
+
+
+def _batches(
+    arrays: Sequence[npt.NDArray[np.float32]],
+) -> Iterator[list[npt.NDArray[np.float32]]]:
+    for start in range(0, len(arrays[0]), _BATCH_SIZE):
+        yield [array[start : start + _BATCH_SIZE] for array in arrays]
