@@ -16,8 +16,8 @@ from wrpn_tf.accelerator.processing_element import (
 
 _FLOAT32_WHOLE = 2**24  # float32 holds every whole number up to this, float64 those up to 2^53
 _FLOAT64_WHOLE = 2**53
-# OpenBLAS spreads products of more multiplications than this over threads. For small ones that gains
-# little, and on a busy machine each waits a time slice, 200 times as long as the product takes.
+# OpenBLAS spreads products of more multiplications than this over threads. For small ones that
+# gains little, and on a busy machine each waits a time slice, 200 times as long as it takes itself.
 _ONE_THREAD_MACS = 2**18
 _SMALL_MACS = 2**24
 _FEWEST_ROWS = 4
@@ -52,12 +52,13 @@ def matmul_exact(u: npt.NDArray[Any], n: npt.NDArray[Any]) -> npt.NDArray[np.int
 
 
 def _matmul(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """left @ right; small products in pieces that stay on one thread."""
+    """Multiplies matrices; small products in pieces that stay on one thread."""
     *_, height, depth = left.shape
     width = right.shape[-1]
     piece = _ONE_THREAD_MACS // (depth * width)
     if height <= piece or piece < _FEWEST_ROWS or height * depth * width > _SMALL_MACS:
-        return left @ right
+        whole: npt.NDArray[Any] = left @ right
+        return whole
     product = np.empty((*left.shape[:-1], width), left.dtype)
     for start in range(0, height, piece):
         part = np.s_[..., start : start + piece, :]
