@@ -1,0 +1,162 @@
+"""What each layer without a kernel does to levels and accumulators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from wrpn_tf.keras_flavor import LayerCall, keras_class
+from wrpn_tf.quantization import inner_layer, is_quantized
+from wrpn_tf.quantization.quantize_registry import Kind, activation_name, kind_of, relu_limit
+from wrpn_tf.simulation.pooling import mean_over_space, mean_over_windows
+from wrpn_tf.simulation.values import (
+    Integers,
+    Joined,
+    Levels,
+    Pending,
+    Reals,
+    Value,
+    rectified,
+    scaled,
+)
+
+Rule: TypeAlias = Callable[[LayerCall, Sequence[Any]], Value]
+
+
+def layer_function(layer: Any) -> str:
+    """Returns the name of what a layer or operation computes, the same in both Keras.
+
+    tf_keras keeps operators as `TFOpLambda`, whose function is in its configuration.
+    """
+    name = keras_class(layer)
+    if name == "TFOpLambda":
+        return str(layer.get_config()["function"].rpartition(".")[2]).capitalize()
+    return name
+
+
+def only_rounds(layer: Any) -> bool:
+    """Returns whether a layer does nothing but round a tensor."""
+    return is_quantized(layer) and inner_layer(layer) is layer
+
+
+def find_rule(layer: Any) -> Rule | None:
+    """Returns the function that runs a layer without a kernel; None if it cannot be run here.
+
+    Args:
+        layer: A layer, wrapped or not.
+
+    Returns:
+        `rule(call, values)`: the call's result for the values of its inputs, not yet rounded.
+    """
+    if only_rounds(layer):
+        return _keep
+    inner = inner_layer(layer)
+    return _BY_KIND.get(kind_of(inner)) or _BY_FUNCTION.get(layer_function(inner))
+
+
+def probabilities(layer: Any, levels: Levels) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """Returns softmax or sigmoid of levels in float32; None for a layer that is neither.
+
+    The exponentials are computed in float64.
+    """
+    activation = probability_function(layer)
+    if activation is None:
+        return None
+    values = levels.integers * np.float64(levels.scale)
+    if activation == "sigmoid":
+        return (1 / (1 + np.exp(-values))).astype(np.float32)
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def probability_function(layer: Any) -> str | None:
+    """Returns `"softmax"` or `"sigmoid"` for a layer that computes it over the last axis."""
+    name = keras_class(layer)
+    if name == "Softmax":
+        return "softmax" if getattr(layer, "axis", -1) == -1 else None
+    function = activation_name(layer) if name == "Activation" else name.lower()
+    return function if function in ("softmax", "sigmoid") else None
+
+
+def _keep(call: LayerCall, values: Sequence[Value]) -> Value:
+    return values[0]
+
+
+def _normalize(call: LayerCall, values: Sequence[Levels | Pending]) -> Pending:
+    """Batch norm: gamma * (x - mean) / sqrt(variance + epsilon) + beta, folded in float64."""
+    layer = inner_layer(call.layer)
+    factor = 1 / np.sqrt(_float64(layer.moving_variance) + layer.epsilon)
+    if layer.scale:
+        factor = factor * _float64(layer.gamma)
+    shift = -_float64(layer.moving_mean) * factor
+    if layer.center:
+        shift = shift + _float64(layer.beta)
+    return scaled(values[0], factor, shift)
+
+
+def _rectify(call: LayerCall, values: Sequence[Value]) -> Value:
+    limit = relu_limit(inner_layer(call.layer))
+    assert limit is not None, call.name
+    return rectified(values[0], limit)
+
+
+def _move(call: LayerCall, values: Sequence[Levels]) -> Levels:
+    """Lets Keras move levels: every result is one of them, or 0, so float32 holds them exactly."""
+    (levels,) = values
+    tensors = {call.inputs[0]: levels.integers.astype(np.float32)}
+    result = call.invoke(inner_layer(call.layer), tensors)
+    integers: Integers = np.asarray(result, np.float32).astype(np.int32)
+    return Levels(integers, levels.scale, levels.grid, levels.name)
+
+
+def _concatenate(call: LayerCall, values: Sequence[Value]) -> Joined:
+    return Joined(tuple(values), inner_layer(call.layer).axis)
+
+
+def _add(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    return Pending(tuple((levels.integers, levels.scale) for levels in values))
+
+
+def _average(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    layer = inner_layer(call.layer)
+    (levels,) = values
+    return mean_over_windows(
+        levels.integers, levels.scale, layer.pool_size, layer.strides, layer.padding
+    )
+
+
+def _average_all(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    (levels,) = values
+    keepdims = inner_layer(call.layer).keepdims
+    return mean_over_space(levels.integers, levels.scale, keepdims)
+
+
+def _float64(variable: Any) -> Reals:
+    return np.asarray(variable, np.float64)
+
+
+_BY_KIND: dict[Kind, Rule] = {
+    Kind.BATCH_NORM: _normalize,
+    Kind.RELU: _rectify,
+    Kind.PASS_THROUGH: _move,
+    Kind.CONCATENATE: _concatenate,
+}
+_BY_FUNCTION: dict[str, Rule] = {
+    "Add": _add,
+    "AveragePooling2D": _average,
+    "GlobalAveragePooling1D": _average_all,
+    "GlobalAveragePooling2D": _average_all,
+    "GlobalAveragePooling3D": _average_all,
+}
+SIMULATED_LAYERS = (
+    "BatchNormalization",
+    "Concatenate",
+    "ReLU",
+    "softmax and sigmoid at the end",
+    "Rescaling and Normalization at the start",
+    "what moves values (max pooling, padding, reshapes, ...)",
+    *_BY_FUNCTION,
+)
+"""What this module runs, for people."""

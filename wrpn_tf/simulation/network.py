@@ -1,0 +1,170 @@
+"""`simulate`: a quantized network on the accelerator, in integers from the image to the logits."""
+
+from __future__ import annotations
+
+import collections
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wrpn_tf.accelerator import SystolicArray
+from wrpn_tf.grid import Grid
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.quantization import ObservedQuantizer, inner_layer, output_quantizer
+from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.simulation.checks import check_images, check_quantized
+from wrpn_tf.simulation.kernels import multiply
+from wrpn_tf.simulation.layers import find_rule, probabilities
+from wrpn_tf.simulation.report import LayerRecord, Simulation
+from wrpn_tf.simulation.values import Levels, Value, rounded
+
+_QUIET_SECONDS = 5.0  # before a progress line appears
+
+
+def simulate(model: Any, images: Any, array: SystolicArray | None = None) -> Simulation:
+    """Runs a quantized model on the 2-bit x 8-bit systolic accelerator, layer by layer.
+
+    Kernels multiply on the array, into 32-bit accumulators. Bias, batch norm and ReLU are folded
+    into one scale, offset and clamp per channel, in float64; at each of the model's quantizers the
+    result becomes levels by the exact rule,
+    level = clamp(floor(real / scale + 1/2), low, high).
+
+    Preprocessing layers (`Rescaling`) are applied to the images in float32, as Keras does; a
+    softmax or sigmoid at the end is computed from the logits' levels.
+
+    Args:
+        model: A model of either Keras from `wrpn_tf.quantize_model` or `widen_and_quantize`,
+            whose observed ranges saw data (training, or `wrpn_tf.calibrate`).
+        images: [batch, height, width, channels], or whatever the model reads; several inputs in a
+            structure as the model takes.
+        array: The accelerator; by default 8 x 8 engines, output stationary.
+
+    Returns:
+        The levels of every rounded tensor, the outputs, and what each kernel layer costs.
+
+    Raises:
+        TypeError: If `model` is no Keras model, or `images` hold no numbers.
+        ValueError: If a layer is left in float, cannot be simulated or has an observed range that
+            saw no data (each named), or if `images` do not fit the model.
+        OverflowError: If an accumulator does not fit 32 bits; the message names the layer.
+
+    Source: Mishra et al., WRPN, arXiv 1709.01134, section 6.
+    """
+    graph = model_graph(model)
+    check_quantized(graph)
+    inputs = check_images(graph, images)
+    run = _Run(graph, inputs, SystolicArray() if array is None else array)
+    for call in _with_progress(graph.calls):
+        run.add(call)
+    return run.result()
+
+
+class _Run:
+    """The values of a simulation while it walks the graph."""
+
+    def __init__(self, graph: ModelGraph, inputs: list[npt.NDArray[Any]], array: SystolicArray):
+        self._graph = graph
+        self._array = array
+        self._num_images = len(inputs[0])
+        self._raw = dict(zip(graph.inputs, inputs, strict=True))  # before the inputs' rounding
+        self._values: dict[int, Value] = {}
+        self._levels: dict[str, Levels] = {}
+        self._probabilities: dict[int, npt.NDArray[np.float32]] = {}
+        self._layers: list[LayerRecord] = []
+        self._num_calls: collections.Counter[str] = collections.Counter()
+        self._last_use = {key: call for call in graph.calls for key in call.inputs}
+
+    def add(self, call: LayerCall) -> None:
+        """Runs one call on the values of those before it."""
+        name = self._name(call)
+        found = output_quantizer(call.layer)
+        (key,) = call.outputs
+        if self._raw.keys() >= set(call.inputs):
+            values = self._preprocessed(call)
+            if found is None:
+                self._raw[key] = values
+                return
+            integers = found[0].to_int(values, found[1])
+            self._values[key] = self._keep(name, integers, *found)
+            return
+        value = self._compute(call, name)
+        if found is not None:
+            quantizer, variables = found
+            integers = rounded(value, float(quantizer.scale(variables)), _grid(*found))
+            value = self._keep(name, integers, *found)
+        self._values[key] = value
+        for source in set(call.inputs) - set(self._graph.outputs):
+            if self._last_use[source] is call:
+                del self._values[source]
+
+    def result(self) -> Simulation:
+        """Returns what was collected."""
+        outputs = [self._values[key] for key in self._graph.outputs]
+        return Simulation(
+            name=self._graph.model.name,
+            num_images=self._num_images,
+            array=self._array,
+            levels={name: levels.integers for name, levels in self._levels.items()},
+            scales={name: levels.scale for name, levels in self._levels.items()},
+            grids={name: levels.grid for name, levels in self._levels.items()},
+            outputs=tuple(levels.integers for levels in outputs),
+            output_names=tuple(levels.name for levels in outputs),
+            probabilities=tuple(self._probabilities.get(key) for key in self._graph.outputs),
+            layers=tuple(self._layers),
+        )
+
+    def _name(self, call: LayerCall) -> str:
+        """The layer's name; with `:1`, `:2`, ... for its second, third call."""
+        count = self._num_calls[call.name]
+        self._num_calls[call.name] += 1
+        return f"{call.name}:{count}" if count else call.name
+
+    def _preprocessed(self, call: LayerCall) -> npt.NDArray[Any]:
+        layer = inner_layer(call.layer)
+        if kind_of(layer) is not Kind.PREPROCESSING:
+            return self._raw[call.inputs[0]]
+        return np.asarray(call.invoke(layer, self._raw), np.float32)
+
+    def _compute(self, call: LayerCall, name: str) -> Value:
+        """A call's result before its rounding."""
+        values = [self._values[key] for key in call.inputs]
+        layer = inner_layer(call.layer)
+        if kind_of(layer) is Kind.KERNEL:
+            value, record = multiply(call, values[0], self._array, name)
+            self._layers.append(record)
+            return value
+        ends = probabilities(layer, values[0])
+        if ends is not None:
+            self._probabilities[call.outputs[0]] = ends
+            return values[0]
+        rule = find_rule(call.layer)
+        return rule(call, values)
+
+    def _keep(self, name: str, integers: Any, quantizer: Any, variables: Any) -> Levels:
+        levels = Levels(
+            integers, float(quantizer.scale(variables)), _grid(quantizer, variables), name
+        )
+        self._levels[name] = levels
+        return levels
+
+
+def _grid(quantizer: Any, variables: Any) -> Grid:
+    return quantizer.grid(variables) if isinstance(quantizer, ObservedQuantizer) else quantizer.grid
+
+
+def _with_progress(calls: tuple[LayerCall, ...]) -> Iterator[LayerCall]:
+    """Yields the calls; shows a line of progress on a terminal once they take long."""
+    start = time.monotonic()
+    shown = False
+    for index, call in enumerate(calls, start=1):
+        if sys.stderr.isatty() and time.monotonic() - start > _QUIET_SECONDS:
+            shown = True
+            sys.stderr.write(f"\rsimulate: layer {index} of {len(calls)}, {call.name:.50}\033[K")
+            sys.stderr.flush()
+        yield call
+    if shown:
+        sys.stderr.write("\n")
