@@ -39,9 +39,10 @@ _BITS = flags.DEFINE_list(
 )
 _STORAGES = flags.DEFINE_list("storages", ["int8", "int4", "int2"], "How weights are stored.")
 _EPOCHS = flags.DEFINE_integer("epochs", 3, "Epochs of training.", lower_bound=1)
-_TRAIN_TEST_IMAGES = flags.DEFINE_integer("test_images", 2000, "Test images for accuracies.", 1)
-_IMAGES = flags.DEFINE_integer("train_images", 4000, "Images to train on.", lower_bound=64)
-_TEST_IMAGES = flags.DEFINE_integer("test_images", 2000, "Test images for accuracies.", 1)
+_TRAIN_IMAGES = flags.DEFINE_integer("train_images", 4000, "Images to train on.", lower_bound=64)
+_TEST_IMAGES = flags.DEFINE_integer(
+    "test_images", 2000, "Test images for accuracies.", lower_bound=1
+)
 _IMAGES = flags.DEFINE_integer("images", 32, "Test images compared at each layer.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of the images.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", "export_exactness_models", "Trained nets.")
