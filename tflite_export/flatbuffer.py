@@ -65,15 +65,12 @@ def _write_input(writer: OperatorWriter, tensor: Tensor, type_name: str) -> int:
         return writer.indices[tensor.name]
     index = _add_outer(graph, tensor, type_name)
     # Values of a user's may lie outside of the grid, and int8 may be wider than it.
-    clamps = []
-    if tensor.low + tensor.zero_point > -128:
-        clamps.append("low")
-    if tensor.high + tensor.zero_point < 127:
-        clamps.append("high")
-    name = f"{tensor.name}/unclamped" if clamps else None
-    levels_index = graph.activation(tensor, name)
-    graph.operator("QUANTIZE", 2, [index], levels_index, make("QuantizeOptionsT"))
-    writer.indices[tensor.name] = writer.write_clamped(levels_index, tensor, clamps)
+    if tensor.high - tensor.low < 255:
+        first = writer.write_unclamped(tensor)
+        graph.operator("QUANTIZE", 2, [index], first, make("QuantizeOptionsT"))
+        writer.write_saturating(first, tensor)
+    else:
+        writer.write_saturating(index, tensor)
     return index
 
 
@@ -93,6 +90,8 @@ def _write_output(writer: OperatorWriter, tensor: Tensor, type_name: str) -> int
 
 def _add_outer(graph: GraphBuilder, tensor: Tensor, type_name: str) -> int:
     """Adds the uint8 or float32 tensor that stands for a tensor outside."""
-    quantization = levels(tensor, _UINT8_OFFSET) if type_name == "uint8" else None
+    quantization = (
+        levels(tensor, tensor.zero_point + _UINT8_OFFSET) if type_name == "uint8" else None
+    )
     name = f"{tensor.name}/{type_name}"
     return graph.add(name, type_name.upper(), (1, *tensor.shape), quantization=quantization)

@@ -27,10 +27,13 @@ class GraphBuilder:
         self._contents: dict[bytes, int] = {}
         self._operator_codes: dict[tuple[str, int], int] = {}
 
-    def activation(self, tensor: Tensor, name: str | None = None) -> int:
-        """Adds the int8 tensor of some levels."""
+    def activation(
+        self, tensor: Tensor, name: str | None = None, zero_point: int | None = None
+    ) -> int:
+        """Adds the int8 tensor of some levels, with the tensor's name and zero point or others."""
+        quantization = levels(tensor, tensor.zero_point if zero_point is None else zero_point)
         shape = (1, *tensor.shape)
-        return self.add(name or tensor.name, "INT8", shape, quantization=levels(tensor))
+        return self.add(name or tensor.name, "INT8", shape, quantization=quantization)
 
     def constant(
         self,
@@ -140,12 +143,12 @@ class GraphBuilder:
         )
 
 
-def levels(tensor: Tensor, offset: int = 0) -> Any:
-    """Returns the quantization parameters of a tensor that stores level + zero point + offset."""
+def levels(tensor: Tensor, zero_point: int) -> Any:
+    """Returns the quantization parameters of a tensor that stores level + zero point."""
     return make(
         "QuantizationParametersT",
         scale=np.array([tensor.scale], np.float32),
-        zeroPoint=np.array([tensor.zero_point + offset], np.int64),
+        zeroPoint=np.array([zero_point], np.int64),
     )
 
 

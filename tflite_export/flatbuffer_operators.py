@@ -73,14 +73,14 @@ class OperatorWriter:
     def _(self, operation: im.Shift) -> None:
         # The sum with a constant of the same scale, which every kernel computes exactly.
         zero_point = 127 if operation.amount < 0 else -128
-        quantization = levels(self._tensors[operation.output])
-        quantization.zeroPoint = np.array([zero_point], np.int64)
-        stored = np.array([operation.amount + zero_point], np.int8)
-        inputs = [
-            *self._inputs(operation),
-            self.graph.constant(stored, "INT8", (1,), quantization),
-        ]
-        self._write_rounding(operation, False, "ADD", 2, inputs, make("AddOptionsT"))
+        constant = self.graph.constant(
+            np.array([operation.amount + zero_point], np.int8),
+            "INT8",
+            (1,),
+            levels(self._tensors[operation.output], zero_point),
+        )
+        inputs = [*self._inputs(operation), constant]
+        self._write_exact(operation, "ADD", 2, inputs, make("AddOptionsT"))
 
     @write.register
     def _(self, operation: im.Concatenation) -> None:
@@ -111,27 +111,23 @@ class OperatorWriter:
         options = make("SoftmaxOptionsT", beta=1.0)
         self._write_exact(operation, "SOFTMAX", 2, self._inputs(operation), options)
 
-    def write_clamped(self, source: int, tensor: im.Tensor, limits: Sequence[str]) -> int:
-        """Adds the clamps of a tensor's levels to `limits`, "low" or "high"; returns the result.
+    def write_saturating(self, source: int, tensor: im.Tensor) -> None:
+        """Adds a tensor whose end of int8 is an end of its levels, and moves `source` into it.
 
-        The tensor itself is the last one's output; with no limits it must be `source` already.
+        `source` must be `write_unclamped`'s: both ends have then been clamped, by
+        QUANTIZE, which is exact for one scale and which all kernels have, XNNPACK too (it has no
+        MINIMUM of int8).
         """
-        for position, limit in enumerate(limits):
-            level = getattr(tensor, limit)
-            last = position == len(limits) - 1
-            constant = self.graph.constant(
-                np.array([level + tensor.zero_point], np.int8),
-                "INT8",
-                (1,),
-                levels(tensor),
-            )
-            target = self.graph.activation(tensor, None if last else f"{tensor.name}/{limit}")
-            builtin = "MAXIMUM" if limit == "low" else "MINIMUM"
-            self.graph.operator(
-                builtin, 2, [source, constant], target, make("MaximumMinimumOptionsT")
-            )
-            source = target
-        return source
+        self.indices[tensor.name] = self.graph.activation(tensor)
+        options = make("QuantizeOptionsT")
+        self.graph.operator("QUANTIZE", 2, [source], self.indices[tensor.name], options)
+
+    def write_unclamped(self, tensor: im.Tensor) -> int:
+        """Adds a tensor for `write_saturating` to read; returns its index."""
+        # The zero point at which int8 ends with the levels at the other end.
+        at_high, at_low = 127 - tensor.high, -128 - tensor.low
+        zero_point = at_high if tensor.zero_point == at_low else at_low
+        return self.graph.activation(tensor, f"{tensor.name}/unclamped", zero_point)
 
     def _write_rounding(
         self,
@@ -145,13 +141,17 @@ class OperatorWriter:
         """Adds an operator that rounds, and what clamps its result to low..high."""
         tensor = self._tensors[operation.output]
         low = max(tensor.low, 0) if relu else tensor.low
-        if low + tensor.zero_point > -128:
+        saturates_high = tensor.high + tensor.zero_point == 127
+        if saturates_high:
+            output = self.graph.activation(tensor)
+            self.indices[tensor.name] = output
+        else:
+            output = self.write_unclamped(tensor)
+        if low == 0:
             options.fusedActivationFunction = schema().ActivationFunctionType.RELU
-        clamps = ["high"] if tensor.high + tensor.zero_point < 127 else []
-        name = f"{tensor.name}/unclamped" if clamps else None
-        output = self.graph.activation(tensor, name)
         self.graph.operator(builtin, version, inputs, output, options)
-        self.indices[tensor.name] = self.write_clamped(output, tensor, clamps)
+        if not saturates_high:
+            self.write_saturating(output, tensor)
 
     def _write_exact(
         self,

@@ -43,9 +43,9 @@ def check_model(model: im.IntegerModel) -> None:
 def _check_tensor(name: str, tensor: im.Tensor) -> None:
     if name != tensor.name:
         raise ValueError(f"tensor {tensor.name!r} stands under the name {name!r}.")
-    if not tensor.low <= 0 < tensor.high or tensor.high - tensor.low > 255:
+    if not tensor.low <= 0 <= tensor.high or not 1 <= tensor.high - tensor.low <= 255:
         raise ValueError(
-            f"tensor {name!r} must have low <= 0 < high and at most 256 levels, got "
+            f"tensor {name!r} must have low <= 0 <= high and 2..256 levels, got "
             f"{tensor.low}..{tensor.high}."
         )
     if not (np.isfinite(tensor.scale) and tensor.scale > 0):
@@ -64,6 +64,14 @@ def _check_grids(operation: im.Operation, sources: list[im.Tensor], output: im.T
                     f"{operation.name!r} moves levels, so that {source.name!r} and {output.name!r} "
                     f"must have one grid, got {_grid(source)} and {_grid(output)}."
                 )
+    if isinstance(operation, im.Shift):
+        scale, low, high = _grid(sources[0])
+        wanted = (scale, low + operation.amount, high + operation.amount)
+        if _grid(output) != wanted:
+            raise ValueError(
+                f"{operation.name!r} moves levels by {operation.amount}, so that {output.name!r} "
+                f"must have the grid {wanted}, got {_grid(output)}."
+            )
     if isinstance(operation, im.Softmax) and _grid(output) != _SOFTMAX_GRID:
         raise ValueError(
             f"{operation.name!r}: {output.name!r} must have the grid {_SOFTMAX_GRID} of softmax, "

@@ -15,7 +15,7 @@ def test_lists_operators_tensors_and_storage():
     assert description.num_bytes == len(blob)
     assert [operator.name for operator in description.operators] == [
         *("DEQUANTIZE", "CAST", "CONV_2D"),
-        *("DEQUANTIZE", "CAST", "DEPTHWISE_CONV_2D", "MINIMUM"),
+        *("DEQUANTIZE", "CAST", "DEPTHWISE_CONV_2D", "QUANTIZE"),
         *("ADD", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE"),
         *("DEQUANTIZE", "CAST", "FULLY_CONNECTED"),
     ]
@@ -32,7 +32,7 @@ def test_lists_operators_tensors_and_storage():
         [
             *(8 * 27 * 4 // 8, 16 * 9 * 2 // 8, 2880 * 2 // 8),
             *(4 * 8, 4 * 16, 4 * 10),
-            *(1, 4 * 2 * 4, 4 * 2),  # Upper clamp, amounts of padding, shape.
+            *(4 * 2 * 4, 4 * 2),  # Amounts of padding, shape.
         ]
     )
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.tflite_export.flatbuffer_networks import one_operation, tensor, with_kernel
+from tests.tflite_export.flatbuffer_networks import (
+    one_operation,
+    small_network,
+    tensor,
+    with_kernel,
+)
 from tests.tflite_export.flatbuffer_reference import (
     assert_runtimes_agree,
     compute,
+    interpreter,
     random_levels,
 )
 from tflite_export import integer_model as im
@@ -44,6 +50,7 @@ GRIDS = {
     "signed 8": (-128, 127),
     "signed 4": (-8, 7),
     "observed": (-3, 12),
+    "negative": (-7, 0),
 }
 
 
@@ -83,7 +90,7 @@ def test_levels_are_clamped_to_any_grid(case, grid, relu):
     low, high = GRIDS[grid]
     model = with_kernel(operation, weights, output, grid=(low, high), relu=relu, **settings)
     levels = compute(model, {"x": random_levels(model, np.random.default_rng(0))[0]})["y"]
-    assert (levels.min(), levels.max()) == (0 if relu else low, high)
+    assert {levels.min(), levels.max()} == {0 if relu else low, high}
     assert_runtimes_agree(model, write(model))
 
 
@@ -175,3 +182,25 @@ def test_a_tensor_may_be_added_to_itself():
     tensors = [tensor("x", (4, 4, 2), low=-8, high=7), tensor("y", (4, 4, 2), scale=3.0)]
     model = one_operation(im.Add("y", ("x", "x"), "y"), *tensors)
     assert_runtimes_agree(model, write(model))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "amount"),
+    [(0, 255, -128), (0, 255, -255), (0, 15, -8), (0, 15, -3), (-8, 7, 8), (-128, 127, 128)],
+)
+def test_shifts_agree(low, high, amount):
+    source = tensor("x", (7, 9, 6), low=low, high=high, scale=0.3)
+    target = tensor("y", (7, 9, 6), low=low + amount, high=high + amount, scale=0.3)
+    model = one_operation(im.Shift("y", ("x",), "y", amount), source, target)
+    assert_runtimes_agree(model, write(model))
+
+
+def test_xnnpack_takes_a_whole_int8_network():
+    """Also where levels need clamps at both ends; a node that it leaves out splits the network."""
+    model = small_network("int8")
+    for runtime in ("tf.lite", "LiteRT"):
+        running = interpreter(write(model), runtime, "AUTO")
+        running.allocate_tensors()
+        # The delegates stand behind the operators that they take.
+        names = [operator["op_name"] for operator in running._get_ops_details()]
+        assert names.count("DELEGATE") == 1

@@ -190,6 +190,11 @@ def _(operation: im.Add, sources, model):
 
 
 @_compute.register
+def _(operation: im.Shift, sources, model):
+    return sources[0] + operation.amount
+
+
+@_compute.register
 def _(operation: im.Concatenation, sources, model):
     return np.concatenate(sources, operation.axis - (operation.axis > 0))
 

@@ -260,6 +260,7 @@ def _contradictions():
     softmax = one_operation(
         im.Softmax("y", ("x",), "y"), tensor("x", (10,)), tensor("y", (10,), scale=1 / 255)
     )
+    shift = one_operation(im.Shift("y", ("x",), "y", -5), tensor("x", (7,)), tensor("y", (7,)))
     return [
         (_changed(dense, inputs=("w",)), r"'y' reads \['w'\] before they are computed"),
         (_changed(dense, output="x"), "'y': the output 'x' must be"),
@@ -267,11 +268,12 @@ def _contradictions():
         (dataclasses.replace(dense, outputs=("z",)), r"must be tensors .* missing: \['z'\]"),
         (dataclasses.replace(dense, outputs=()), "inputs and outputs must be tensors"),
         (_with_tensor(dense, "x", name="w"), "'w' stands under the name 'x'"),
-        (_with_tensor(dense, "x", low=1), r"'x' must have low <= 0 < high .* got 1\.\.255"),
-        (_with_tensor(dense, "x", low=-1), r"at most 256 levels, got -1\.\.255"),
+        (_with_tensor(dense, "x", low=1), r"'x' must have low <= 0 <= high .* got 1\.\.255"),
+        (_with_tensor(dense, "x", low=-1), r"2\.\.256 levels, got -1\.\.255"),
         (_with_tensor(dense, "x", scale=np.float32(0)), "'x' must have a positive scale, got 0"),
         (_with_tensor(dense, "x", shape=(7, 9, 5)), r"shape \(4, 6\) does not fit 5 channels"),
         (_with_tensor(pool, "y", high=15), "'y' moves levels, so that 'x' and 'y' must have one"),
+        (shift, r"'y' moves levels by -5, .* grid .*-5, 250\).* got .*0, 255\)"),
         (softmax, "'y': 'y' must have the grid"),
         (
             _changed(dense, kernel=dataclasses.replace(values, bias=np.zeros(5, np.int32))),
