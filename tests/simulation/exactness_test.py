@@ -67,6 +67,8 @@ def test_a_layer_called_again_has_a_number(flavor):
     assert set(result.names) == set(simulation.levels)
     assert {"quant_conv", "quant_conv:1", "quant_conv:2"} < simulation.levels.keys()
     assert [layer.name for layer in simulation.layers].count("quant_conv:2") == 1
+    by_name = simulate(quantized, {"right": PAIR[1], "left": PAIR[0]})
+    np.testing.assert_array_equal(by_name.outputs[0], simulation.outputs[0])
 
 
 def test_examples_and_arrays_do_not_change_levels(flavor):
@@ -81,7 +83,7 @@ def test_examples_and_arrays_do_not_change_levels(flavor):
     assert alone.cycles == together.cycles != elsewhere.cycles
 
 
-def test_a_batch_norm_in_the_middle_of_nowhere(flavor):
+def test_batch_norm_without_a_kernel_and_a_sigmoid(flavor):
     """Batch norm on the rounded input alone, then a sigmoid at the end."""
     L = flavor.layers
     inputs = flavor.keras.Input((4, 4, 3))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wrpn_tf import accelerator, calibrate, quantize_model
-from wrpn_tf.simulation import LayerRecord, Simulation, simulate
+from wrpn_tf.simulation import LayerRecord, Simulation, network, simulate
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +102,19 @@ def test_products_are_listed_as_scale_sim_reads_them(simulation):
     assert len(rows) == 1 + 12 + 2 + 7
     assert rows[0] == ("quant_stem", accelerator.Gemm(M=81, N=12, K=27))
     assert sum(gemm.M * gemm.N * gemm.K for _, gemm in rows) == simulation.total.macs
+
+
+def test_a_long_run_shows_one_line_of_progress_on_a_terminal(monkeypatch, capsys):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")], name="net")
+    quantized = quantize_model(model)
+    calibrate(quantized, np.ones((1, 4), np.float32))
+    capsys.readouterr()
+    simulate(quantized, np.ones((1, 4)))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(network, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    simulate(quantized, np.ones((1, 4)))
+    shown = capsys.readouterr().err
+    assert shown.startswith("\rsimulate: layer 1 of 2, ")
+    assert "\rsimulate: layer 2 of 2, quant_head" in shown
+    assert shown.count("\n") == 1

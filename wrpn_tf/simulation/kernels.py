@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ _FUNCTIONS = {
     "Dense": accelerator.dense,
     "DepthwiseConv2D": accelerator.depthwise_conv2d,
 }
+_VALUES_AT_ONCE = 2**22  # in windows that are written out: fits a processor's caches
 KERNEL_LAYERS = tuple(_FUNCTIONS)
 """Classes of the layers that `multiply` runs."""
 
@@ -50,7 +52,7 @@ def multiply(
         array=array,
         low=levels.grid.low,
         name=f"layer {name!r}",
-        **_settings(layer),
+        **_settings(layer, levels.integers.shape[-1]),
     )
     steps = np.asarray(quantizer.scale(variable), np.float64).reshape(-1)
     bias = np.asarray(layer.bias, np.float64) if layer.use_bias else 0.0
@@ -74,7 +76,7 @@ def _is_plain(layer: Any) -> bool:
     return layer.output_padding is None and tuple(layer.dilation_rate) == (1, 1)
 
 
-def _settings(layer: Any) -> dict[str, Any]:
+def _settings(layer: Any, channels: int) -> dict[str, Any]:
     """A convolution's own arguments for the accelerator."""
     if keras_class(layer) == "Dense":
         return {}
@@ -82,6 +84,7 @@ def _settings(layer: Any) -> dict[str, Any]:
     if keras_class(layer) == "Conv2DTranspose":
         return settings
     settings["dilation"] = tuple(layer.dilation_rate)
+    settings["max_rows"] = max(1, _VALUES_AT_ONCE // (math.prod(layer.kernel_size) * channels))
     if keras_class(layer) == "Conv2D":
         settings["groups"] = layer.groups
     return settings
