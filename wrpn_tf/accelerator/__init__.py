@@ -7,11 +7,14 @@ from wrpn_tf.accelerator.processing_element import ProcessingElement, ternary_pr
 from wrpn_tf.accelerator.requantizer import Requantizer, requantize
 from wrpn_tf.accelerator.scale_sim_csv import from_gemm_csv, to_gemm_csv
 from wrpn_tf.accelerator.systolic_array import SystolicArray
+from wrpn_tf.accelerator.timing import Dataflow, Mode
 from wrpn_tf.accelerator.trace import Gemm, Trace, Traffic
 from wrpn_tf.accelerator.transposed_convolution import conv2d_transpose
 
 __all__ = [
+    "Dataflow",
     "Gemm",
+    "Mode",
     "ProcessingElement",
     "Registers",
     "Requantizer",
