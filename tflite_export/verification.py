@@ -29,6 +29,7 @@ from wrpn_tf.keras_flavor import model_graph
 from wrpn_tf.simulation import simulate
 
 _BATCH_LEVELS = 2**23  # that each source may hold at a time
+_FAR_OUTSIDE = 8.0
 
 Source = Callable[[Any, Sequence[npt.NDArray[np.float32]]], Levels]
 
@@ -63,13 +64,15 @@ def verify(
 
     Raises:
         TypeError: If `model` is no Keras model, or `images` hold no numbers.
-        ValueError: If the model is not quantized, `images` do not fit it, `blob` is no file of
-            TFLite, `storage` is unknown, or no runtime is given or installed.
+        ValueError: If the model is not quantized, `images` do not fit it or are far outside of its
+            input's range, `blob` is no file of TFLite, `storage` is unknown, or there is no runtime.
     """
     folded = fold_model(model)
     graph = model_graph(model)
     inputs = check_images(images, graph)
     expected, storage, differences = _expected(model, blob, storage)
+    if not folded.preprocessing:
+        _check_range(inputs, expected)
     names = tensor_names(graph)
     runtimes = interpreters.available() if runtimes is None else tuple(runtimes)
     if not runtimes:
@@ -99,6 +102,18 @@ def verify(
         probabilities=found.probabilities,
         not_run=not_run,
     )
+
+
+def _check_range(inputs: list[npt.NDArray[np.float32]], expected: IntegerModel) -> None:
+    """Images of 0..255 for a network that saw 0..1 would all be its largest level."""
+    for name, array in zip(expected.inputs, inputs, strict=True):
+        tensor = expected.tensors[name]
+        low, high = float(tensor.scale) * tensor.low, float(tensor.scale) * tensor.high
+        if np.abs(array).max() > _FAR_OUTSIDE * max(-low, high):
+            raise ValueError(
+                f"`images` must be in the range that the model's input rounds, {low:.4g}.."
+                f"{high:.4g}, got values in {array.min():.4g}..{array.max():.4g}."
+            )
 
 
 def _expected(

@@ -1,0 +1,178 @@
+"""`verify` on a small calibrated network: the verdict, and every way to hold it wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tflite_export.convert import convert
+from tflite_export.interpreters import Runtime
+from tflite_export.snap import snap
+from tflite_export.verification import verify
+from wrpn_tf import calibrate, quantize_model
+from wrpn_tf.keras_flavor import KERAS
+
+LITERT = (Runtime("LiteRT", "ref"), Runtime("LiteRT", "xnn"))
+
+
+def make_network(flavor, seed=0, size=8, softmax=False):
+    flavor.keras.utils.set_random_seed(seed)
+    L = flavor.layers
+    image = x = flavor.keras.Input((size, size, 2), name="image")
+    x = L.Conv2D(4, 3, padding="same", use_bias=False, name="stem")(x)
+    x = L.ReLU(name="relu1")(L.BatchNormalization(name="norm1")(x))
+    x = L.Conv2D(6, 3, strides=2, padding="same", name="conv")(x)
+    x = L.ReLU(name="relu2")(L.BatchNormalization(name="norm2")(x))
+    x = L.GlobalAveragePooling2D(name="mean")(x)
+    x = L.Dense(3, activation="softmax" if softmax else None, name="head")(x)
+    return flavor.keras.Model(image, x, name="net")
+
+
+def make_images(count, size=8, seed=4):
+    shape = (count, size, size, 2)
+    return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
+
+
+def make_quantized(flavor, seed=0, **options):
+    # Six bits at the ends leave every kernel a margin.
+    float_model = make_network(flavor, seed, **options)
+    model = quantize_model(
+        float_model, num_bits_weight=2, num_bits_activation=4, first_layer=6, last_layer=6
+    )
+    calibrate(model, make_images(64, options.get("size", 8)), verbose=False)
+    return snap(model)[0]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_quantized(KERAS)
+
+
+@pytest.fixture(scope="module")
+def blob(model):
+    return convert(model)
+
+
+@pytest.fixture
+def images():
+    return make_images(20)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_all_sources_agree_in_both_flavors(flavor, softmax, images):
+    model = make_quantized(flavor, softmax=softmax)
+    report = verify(model, convert(model), images)
+    assert report.exact, str(report)
+    assert report.num_images == 20
+    assert len(report.sources) == 1 + 3 + 6 + 1
+    assert not report.not_run
+    assert all(agreement.same == agreement.total == 20 for agreement in report.top1.values())
+    assert bool(report.probabilities) is softmax
+
+
+@pytest.mark.parametrize("storage", ["int8", "int4", "int2", "tflm"])
+def test_the_storage_is_found_out(storage, images):
+    model = make_quantized(KERAS)
+    model = snap(model, storage)[0]
+    report = verify(model, convert(model, storage), images)
+    assert report.exact, str(report)
+    ran = {source.partition(" ")[0] for source in report.sources} - {"Keras", "formula"}
+    wanted = {"int8": {"tf.lite", "LiteRT", "TFLM"}, "tflm": {"TFLM"}}
+    assert ran == wanted.get(storage, {"tf.lite", "LiteRT"})
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_other_input_and_output_types_are_verified_too(model, kind, images):
+    blob = convert(model, input_type=kind, output_type=kind)
+    assert verify(model, blob, images, runtimes=LITERT).exact
+
+
+def test_batches_give_the_report_of_the_whole(model, blob, images, monkeypatch):
+    whole = verify(model, blob, images, runtimes=LITERT)
+    monkeypatch.setattr("tflite_export.verification._BATCH_LEVELS", 3000)
+    assert verify(model, blob, images, runtimes=LITERT) == whole
+
+
+def test_progress_is_shown_on_stderr_once_it_takes_long(model, blob, images, monkeypatch, capfd):
+    monkeypatch.setattr("tflite_export.verification_progress._QUIET_SECONDS", 0)
+    verify(model, blob, images, runtimes=LITERT, verbose=True)
+    assert "verify: 20 of 20 images" in capfd.readouterr().err
+    verify(model, blob, images, runtimes=LITERT, verbose=False)
+    assert "verify:" not in capfd.readouterr().err
+
+
+def test_another_models_weights_are_named(model, images):
+    other = convert(make_quantized(KERAS, seed=1))
+    report = verify(model, other, images, runtimes=LITERT)
+    assert not report.exact
+    assert any("kernel" in difference for difference in report.file_differences)
+    assert report.first_difference is not None
+
+
+def test_another_networks_file_is_named_and_not_run(model, images):
+    other = convert(make_quantized(KERAS, size=10))
+    report = verify(model, other, images, runtimes=LITERT)
+    assert not report.exact
+    assert report.file_differences
+    reason = "the file reads inputs of the shapes [(10, 10, 2)], the model [(8, 8, 2)]"
+    assert report.not_run == {runtime.name: reason for runtime in LITERT}
+
+
+def test_the_model_before_snapping_is_not_the_files(blob, images):
+    before = quantize_model(make_network(KERAS), num_bits_weight=2, num_bits_activation=4)
+    calibrate(before, make_images(64), verbose=False)
+    report = verify(before, blob, images, runtimes=LITERT)
+    assert not report.exact
+    assert any("scale" in difference for difference in report.file_differences)
+
+
+def test_a_float_model_is_refused(blob, images):
+    with pytest.raises(ValueError, match="quantize"):
+        verify(make_network(KERAS), blob, images)
+
+
+def test_what_is_no_model_is_refused(blob, images):
+    with pytest.raises(TypeError, match="`model` must be a Keras 3 or tf_keras model, got str"):
+        verify("net.keras", blob, images)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -100])
+def test_a_truncated_file_is_refused(model, blob, images, cut):
+    with pytest.raises(ValueError, match="`blob`"):
+        verify(model, blob[:cut], images)
+
+
+def test_bytes_of_another_kind_are_refused(model, images):
+    with pytest.raises(ValueError, match="`blob` must be a TFLite file"):
+        verify(model, b"PK\x03\x04" * 100, images)
+
+
+@pytest.mark.parametrize(
+    ("images", "came"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), r"got \(2, 8, 8, 3\)"),
+        (np.zeros((8, 8, 2), np.float32), r"got \(8, 8, 2\)"),
+        (np.zeros((0, 8, 8, 2), np.float32), r"got \(0, 8, 8, 2\)"),
+        (np.full((2, 8, 8, 2), np.nan, np.float32), "got NaN or infinity"),
+        ([np.zeros((2, 8, 8, 2))] * 2, "must hold 1 arrays, as the model has inputs, got 2"),
+        (np.full((2, 8, 8, 2), 255, np.float32), r"got values in 255\.\.255"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(model, blob, images, came):
+    with pytest.raises(ValueError, match=came):
+        verify(model, blob, images)
+
+
+def test_images_of_text_are_refused(model, blob):
+    with pytest.raises(TypeError, match="`images` must be real numbers, got an array of <U3"):
+        verify(model, blob, np.full((2, 8, 8, 2), "abc"))
+
+
+def test_an_unknown_storage_is_refused(model, blob, images):
+    with pytest.raises(ValueError, match="`storage` must be one of int8, int4, int2, tflm, got"):
+        verify(model, blob, images, storage="int3")
+
+
+def test_no_runtimes_are_refused(model, blob, images):
+    with pytest.raises(ValueError, match="`runtimes` must hold at least one"):
+        verify(model, blob, images, runtimes=())
