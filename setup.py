@@ -10,11 +10,15 @@ _VERSION = re.search(
     r'^__version__ = "([^"]+)"$', (_HERE / "wrpn_tf" / "__init__.py").read_text(), re.MULTILINE
 )[1]
 
+# LiteRT, the runtime's new home: a second set of kernels for `tflite_export.verify`.
+_LITERT = "ai-edge-litert>=2.0"
+
 _EXTRAS = {
     "examples": ["absl-py", "scikit-learn"],
+    "litert": [_LITERT],
     "plots": ["matplotlib"],
     "lint": ["mypy", "ruff"],
-    "test": ["absl-py", "hypothesis", "pytest>=8", "pytest-xdist", "scikit-learn"],
+    "test": ["absl-py", _LITERT, "hypothesis", "pytest>=8", "pytest-xdist", "scikit-learn"],
 }
 _EXTRAS["dev"] = sorted({requirement for extra in _EXTRAS.values() for requirement in extra})
 
@@ -23,7 +27,7 @@ setup(
     version=_VERSION,
     description=(
         "Wide reduced-precision networks for TensorFlow and Keras: "
-        "widen, quantize, distil, and count what it saves."
+        "widen, quantize, distil, export to TFLite, and prove what the file computes."
     ),
     long_description=(_HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
@@ -32,6 +36,8 @@ setup(
     packages=find_packages(include=["wrpn_tf", "wrpn_tf.*", "tflite_export", "tflite_export.*"]),
     python_requires=">=3.10",
     install_requires=[
+        "flatbuffers>=23.5",
+        "h5py>=3.10",
         "keras>=3.0",
         "numpy>=1.26",
         # tfmot imports distutils, which Python 3.12 dropped and setuptools supplies.

@@ -16,7 +16,7 @@ LAYERS = (
     {"grid", "accelerator"},
     {"keras_flavor"},
     {"quantization", "widening"},
-    {"training", "analysis", "applications"},
+    {"training", "analysis", "applications", "simulation"},
     {"recipe"},
     {"wrpn_tf"},
     {"tflite_export"},
@@ -28,6 +28,9 @@ LEGACY = {"tf_keras", "tensorflow_model_optimization"}
 LEGACY_FILES = {"wrpn_tf/quantization/quantize_scheme.py"}
 # Third-party module -> the requirement in setup.py that brings it.
 REQUIRED = {
+    "ai_edge_litert": "ai-edge-litert",
+    "flatbuffers": "flatbuffers",
+    "h5py": "h5py",
     "keras": "keras",
     "numpy": "numpy",
     "tensorflow": "tensorflow",

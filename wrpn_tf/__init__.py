@@ -11,10 +11,20 @@ from typing import TYPE_CHECKING, Any
 from wrpn_tf import registration
 
 if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the same at run time.
-    from wrpn_tf import analysis, applications, grid, quantization, training, widening
+    from wrpn_tf import (
+        accelerator,
+        analysis,
+        applications,
+        grid,
+        quantization,
+        simulation,
+        training,
+        widening,
+    )
     from wrpn_tf.analysis import summary
     from wrpn_tf.quantization import calibrate, quantize_model
     from wrpn_tf.recipe import widen_and_quantize
+    from wrpn_tf.simulation import simulate
     from wrpn_tf.training import Distiller
     from wrpn_tf.widening import plan_widths, widen_model
 
@@ -22,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Distiller",
+    "accelerator",
     "analysis",
     "applications",
     "calibrate",
@@ -29,6 +40,8 @@ __all__ = [
     "plan_widths",
     "quantization",
     "quantize_model",
+    "simulate",
+    "simulation",
     "summary",
     "training",
     "widen_and_quantize",
@@ -41,6 +54,7 @@ _DEFINED_IN = {
     "calibrate": "quantization",
     "plan_widths": "widening",
     "quantize_model": "quantization",
+    "simulate": "simulation",
     "summary": "analysis",
     "widen_and_quantize": "recipe",
     "widen_model": "widening",
