@@ -12,6 +12,7 @@ threshold, and the network adopts them:
   stands half-way between two of them.
 - M = 1 (8-bit weights): D is an even whole number minus a hair, so that each x_n > 0 lies just
   below a whole number and the unit below it is empty.
+- Few thresholds: any D does, with B in a gap between them.
 
 The adopted offset need not be B itself: any value that leaves the thresholds between the same two
 reachable accumulators is the same function, and the one half-way gives the widest margin.
@@ -30,8 +31,9 @@ import dataclasses
 
 import numpy as np
 
-from tflite_export import snapping_check, snapping_search
+from tflite_export import snapping_bias, snapping_check, snapping_search
 from tflite_export.requantization import Floats, Integers
+from tflite_export.snapping_families import Problem
 from tflite_export.snapping_solution import (
     constant,
     multipliers,
@@ -116,9 +118,8 @@ def snap_output_scale(
     channels = dataclasses.replace(channels, scale=scale)
     multiplier = np.maximum(multipliers(channels, rounding), 1)
     multiplier = np.full_like(multiplier, multiplier.min())
-    found = snapping_search.shared_candidates(
-        channels, rounding, multiplier, offset_is_free=offset_is_free
-    )
+    problem = Problem(channels, rounding, multiplier, offset_is_free)
+    found = snapping_search.shared_candidates(problem)
     weight_scale = np.float32(
         scale[0] * np.float64(rounding.output_scale) / rounding.input_scale / multiplier[0]
     )
@@ -177,9 +178,7 @@ def _solve_free(
     channels: Channels, rounding: Rounding, multiplier: Integers, offset_is_free: bool
 ) -> SnappedChannels:
     """Tries the candidates of each channel, best first, until the kernels agree."""
-    found = snapping_search.candidates(
-        channels, rounding, multiplier, offset_is_free=offset_is_free
-    )
+    found = snapping_search.candidates(Problem(channels, rounding, multiplier, offset_is_free))
     result: SnappedChannels | None = None
     for k in range(min(_ATTEMPTS, found.unit.shape[1])):
         if result is None:
@@ -216,10 +215,10 @@ def _solve_fixed(
     )
     if offset_is_free:
         target = channels.offset * unit
-        bias, middle = snapping_search.gap_bias(unit, multiplier, rounding, target)
+        bias, middle = snapping_bias.gap_bias(unit, multiplier, rounding, target)
     else:
         first = snapping_check.first_accumulators(channels, rounding)
-        bias = snapping_search.interval_bias(channels, rounding, unit, first, multiplier)
+        bias = snapping_bias.interval_bias(channels, rounding, unit, first, multiplier)
         middle = bias
     return realise(
         channels,

@@ -79,7 +79,7 @@ class SnappedChannels:
             puts the rule's thresholds half-way between reachable accumulators; with B itself, the
             rule gives the same levels. The wanted offset where that was fixed.
         margin: Distance between the reachable accumulators and the thresholds, at its smallest, in
-            units of the file's accumulator; inf where no threshold is within reach.
+            units of the file's accumulator.
         relative_margin: The same, relative to the largest of |M * a|, |B| and |x_n| there.
         exact: Whether all kernels follow the adopted values at every reachable accumulator.
         scale_move: Adopted / wanted scale - 1.
