@@ -65,7 +65,7 @@ def verify(
     Raises:
         TypeError: If `model` is no Keras model, or `images` hold no numbers.
         ValueError: If the model is not quantized, `images` do not fit it or are far outside of its
-            input's range, `blob` is no file of TFLite, `storage` is unknown, or there is no runtime.
+            input's range, `blob` is no TFLite file, `storage` is unknown, or there is no runtime.
     """
     folded = fold_model(model)
     graph = model_graph(model)
