@@ -49,8 +49,14 @@ def test_activation_out_of_range_is_refused(activation):
 
 @pytest.mark.parametrize("weight", [-2, 2])
 def test_weight_out_of_range_is_refused(weight):
-    with pytest.raises(ValueError, match=rf"`weight` must be -1, 0 or 1, got {weight}"):
+    with pytest.raises(ValueError, match=f"`weight` must be in -1..1, got {weight}"):
         ProcessingElement().step(0, weight)
+
+
+@pytest.mark.parametrize("operands", [(1.5, 1), (1, 0.0), (True, 1)])
+def test_operand_that_is_no_int_is_refused(operands):
+    with pytest.raises(TypeError, match="` must be an int, got "):
+        ProcessingElement().step(*operands)
 
 
 @pytest.mark.parametrize(("weight", "limit"), [(1, 1000), (-1, -1000)])

@@ -92,8 +92,13 @@ def test_wrong_number_of_channels_is_refused():
 
 
 def test_empty_range_is_refused():
-    with pytest.raises(ValueError, match="`low` must be at most `high`, 1, got 2"):
+    with pytest.raises(ValueError, match="`low` must be in .*..1, got 2"):
         Requantizer(1.0, 0.0, 2, 1)
+
+
+def test_level_that_is_no_int_is_refused():
+    with pytest.raises(TypeError, match="`high` must be an int, got float 2.5"):
+        Requantizer(1.0, 0.0, 0, 2.5)
 
 
 def test_accumulators_that_are_no_integers_are_refused():

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wrpn_tf.accelerator.checks import check_int
+
 MAX_BITS = 8
 
 
@@ -17,11 +19,7 @@ def num_planes(num_bits: int) -> int:
         TypeError: If `num_bits` is not an int.
         ValueError: If it is outside 1..8.
     """
-    if isinstance(num_bits, (bool, np.bool_)) or not isinstance(num_bits, (int, np.integer)):
-        raise TypeError(f"`num_bits` must be an int, got {type(num_bits).__name__} {num_bits!r}.")
-    if not 1 <= num_bits <= MAX_BITS:
-        raise ValueError(f"`num_bits` must be in 1..{MAX_BITS}, got {num_bits}.")
-    return max(1, int(num_bits) - 1)
+    return max(1, check_int("num_bits", num_bits, 1, MAX_BITS) - 1)
 
 
 def check_weights(n: npt.ArrayLike, num_bits: int) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wrpn_tf.accelerator.bit_planes import check_weights
+from wrpn_tf.accelerator.checks import check_int
 from wrpn_tf.accelerator.gemm import gemm, layer_trace, stored_activations
 from wrpn_tf.accelerator.systolic_array import SystolicArray, with_range
 from wrpn_tf.accelerator.trace import Trace
@@ -63,8 +64,8 @@ def conv2d(
     u = stored_activations(q, low)
     kernel = check_weights(n, num_bits)
     _check_shapes(u, kernel, groups)
-    if max_rows is not None and max_rows < 1:
-        raise ValueError(f"`max_rows` must be at least 1, got {max_rows}.")
+    if max_rows is not None:
+        check_int("max_rows", max_rows, 1)
     windows = _windows(u, kernel.shape, low, pair("strides", strides), padding, dilation)
     weights = _by_group(kernel, groups)
     out = np.empty((*windows.shape[:3], kernel.shape[-1]), np.int32)
@@ -151,7 +152,8 @@ def _check_shapes(u: npt.NDArray[Any], kernel: npt.NDArray[Any], groups: int) ->
             f"got shapes {u.shape} and {kernel.shape}."
         )
     channels, filters = u.shape[3], kernel.shape[3]
-    if groups < 1 or channels % groups or filters % groups:
+    check_int("groups", groups, 1)
+    if channels % groups or filters % groups:
         raise ValueError(
             f"`groups` must divide the {channels} channels and {filters} filters, got {groups}."
         )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wrpn_tf.accelerator.bit_planes import num_planes
+from wrpn_tf.accelerator.checks import check_int
 from wrpn_tf.accelerator.exact_sums import check_int32, check_partial_sums, matmul_exact
 from wrpn_tf.accelerator.processing_element import ACTIVATION_MAX
 from wrpn_tf.accelerator.systolic_array import SystolicArray
@@ -27,10 +28,7 @@ def stored_activations(q: npt.ArrayLike, low: int) -> npt.NDArray[np.uint8]:
         TypeError: If `q` holds no integers, or `low` is not an int.
         ValueError: If a level or `low` is out of range.
     """
-    if isinstance(low, (bool, np.bool_)) or not isinstance(low, (int, np.integer)):
-        raise TypeError(f"`low` must be an int, got {type(low).__name__} {low!r}.")
-    if not -ACTIVATION_MAX <= low <= 0:
-        raise ValueError(f"`low` must be in {-ACTIVATION_MAX}..0, got {low}.")
+    check_int("low", low, -ACTIVATION_MAX, 0)
     levels = np.asarray(q)
     if levels.dtype.kind not in "iu":
         raise TypeError(f"`q` must hold integers, got {levels.dtype}.")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from wrpn_tf.accelerator.checks import check_int
+
 ACTIVATION_MAX = 255
 """The largest 8-bit unsigned activation."""
 ACCUMULATOR_MIN = -(2**31)
@@ -57,13 +59,12 @@ class ProcessingElement:
             weight: -1, 0 or 1.
 
         Raises:
+            TypeError: If an operand is not an int.
             ValueError: If an operand is out of range.
             OverflowError: If the sum does not fit 32 bits; the accumulator keeps its value.
         """
-        if not 0 <= activation <= ACTIVATION_MAX:
-            raise ValueError(f"`activation` must be in 0..{ACTIVATION_MAX}, got {activation}.")
-        if weight not in (-1, 0, 1):
-            raise ValueError(f"`weight` must be -1, 0 or 1, got {weight}.")
+        check_int("activation", activation, 0, ACTIVATION_MAX)
+        check_int("weight", weight, -1, 1)
         product = ternary_product(np.asarray(activation, np.int32), np.asarray(weight, np.int32))
         total = self._accumulator + int(product)
         if not ACCUMULATOR_MIN <= total <= ACCUMULATOR_MAX:

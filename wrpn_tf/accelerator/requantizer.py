@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wrpn_tf.accelerator.checks import check_int
+from wrpn_tf.accelerator.processing_element import ACCUMULATOR_MAX, ACCUMULATOR_MIN
+
 
 def requantize(
     accumulators: npt.ArrayLike, scale: npt.ArrayLike, offset: npt.ArrayLike, low: int, high: int
@@ -24,7 +27,7 @@ def requantize(
         high: Largest level.
 
     Raises:
-        TypeError: If `accumulators` hold no integers.
+        TypeError: If `accumulators` hold no integers, or `low` or `high` is none.
         ValueError: If `scale` or `offset` is not finite or fits no channel, or low > high.
     """
     return Requantizer(scale, offset, low, high)(accumulators)
@@ -41,7 +44,7 @@ class Requantizer:
         high: Largest level.
 
     Raises:
-        ValueError: As `requantize`.
+        TypeError, ValueError: As `requantize`.
     """
 
     scale: npt.ArrayLike
@@ -58,8 +61,8 @@ class Requantizer:
                 )
             values.setflags(write=False)
             object.__setattr__(self, name, values)
-        if self.low > self.high:
-            raise ValueError(f"`low` must be at most `high`, {self.high}, got {self.low}.")
+        check_int("high", self.high, ACCUMULATOR_MIN, ACCUMULATOR_MAX)
+        check_int("low", self.low, ACCUMULATOR_MIN, self.high)
 
     def __call__(self, accumulators: npt.ArrayLike) -> npt.NDArray[np.int32]:
         """Returns the levels of the accumulators, [..., channels].

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wrpn_tf.accelerator.checks import check_int
 from wrpn_tf.accelerator.engines import (
     Observer,
     StepByStep,
@@ -47,8 +48,8 @@ class SystolicArray:
     dataflow: Dataflow = "os"
 
     def __post_init__(self) -> None:
-        _check_length("rows", self.rows)
-        _check_length("cols", self.cols)
+        check_int("rows", self.rows, 1)
+        check_int("cols", self.cols, 1)
         if self.dataflow not in DATAFLOWS:
             raise ValueError(f"`dataflow` must be one of {DATAFLOWS}, got {self.dataflow!r}.")
 
@@ -136,7 +137,7 @@ class SystolicArray:
 
     def _schedule(self, M: int, K: int, N: int) -> Schedule:
         for name, length in (("M", M), ("K", K), ("N", N)):
-            _check_length(name, length)
+            check_int(name, length, 1)
         return schedule(self.rows, self.cols, self.dataflow, Gemm(M=M, N=N, K=K))
 
 
@@ -167,10 +168,3 @@ def with_range(trace: Trace, accumulators: npt.NDArray[Any]) -> Trace:
         smallest=min(trace.smallest, int(accumulators.min(initial=0))),
         largest=max(trace.largest, int(accumulators.max(initial=0))),
     )
-
-
-def _check_length(name: str, length: int) -> None:
-    if isinstance(length, (bool, np.bool_)) or not isinstance(length, (int, np.integer)):
-        raise TypeError(f"`{name}` must be an int, got {type(length).__name__} {length!r}.")
-    if length < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {length}.")

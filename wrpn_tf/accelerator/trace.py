@@ -68,7 +68,7 @@ class Trace:
         gemms: The matrix products, in order.
         cycles: Until the last value has left the array, fold by fold (mode "drain").
         macs: Multiply-accumulates on operands, those with a zero weight or on padding included;
-            engines that a fold leaves idle do none.
+            engines that a fold leaves idle do none. A k-bit weight takes k - 1 for each product.
         folds: Tiles that the array worked through.
         used_engines: Engines with operands, summed over the folds.
         engine_folds: All engines, summed over the folds: folds * rows * cols.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-import numpy as np
+from wrpn_tf.accelerator.checks import check_int
 
 Padding = Literal["same", "valid"]
 PADDINGS = ("same", "valid")
@@ -62,15 +62,12 @@ def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
 
     Raises:
         TypeError: If it is no int or pair of ints.
-        ValueError: If one is below 1.
+        ValueError: If one is below 1, or they are not two.
     """
     both = value if isinstance(value, (tuple, list)) else (value, value)
-    for number in both:
-        if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)):
-            raise TypeError(f"`{name}` must be an int or a pair of ints, got {value!r}.")
-    if len(both) != 2 or min(both) < 1:
-        raise ValueError(f"`{name}` must be one or two numbers >= 1, got {value!r}.")
-    return int(both[0]), int(both[1])
+    if len(both) != 2:
+        raise ValueError(f"`{name}` must be one or two numbers, got {value!r}.")
+    return check_int(name, both[0], 1), check_int(name, both[1], 1)
 
 
 def check_padding(padding: str) -> None:
