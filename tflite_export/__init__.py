@@ -9,20 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the same at run time.
-    from tflite_export.convert import convert, save
-    from tflite_export.describe import describe
-    from tflite_export.snap import snap
+    from tflite_export.converter import convert, save
+    from tflite_export.description import describe
+    from tflite_export.snap_model import snap
     from tflite_export.verification import verify
 
 __all__ = ["convert", "describe", "save", "snap", "verify"]
 
-_DEFINED_IN = {"save": "convert", "verify": "verification"}
+_DEFINED_IN = {
+    "convert": "converter",
+    "describe": "description",
+    "save": "converter",
+    "snap": "snap_model",
+    "verify": "verification",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_DEFINED_IN.get(name, name)}")
+    module = importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}")
     value = getattr(module, name)
     globals()[name] = value
     return value

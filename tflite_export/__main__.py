@@ -16,10 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from tflite_export.convert import check_writable, convert, save
-from tflite_export.describe import describe
+from tflite_export.converter import check_writable, convert, save
+from tflite_export.description import describe
 from tflite_export.saved_models import load_model
-from tflite_export.snap import snap
+from tflite_export.snap_model import snap
 from tflite_export.storage import STORAGES
 from tflite_export.verification import verify
 from wrpn_tf.keras_flavor import model_graph

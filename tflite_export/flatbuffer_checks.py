@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.describe import Description, OperatorDescription, describe
+from tflite_export.description import Description, OperatorDescription, describe
 from tflite_export.flatbuffer_schema import from_bytes, text
 
 

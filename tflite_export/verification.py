@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tflite_export import interpreters
-from tflite_export.describe import Description, describe
+from tflite_export.description import Description, describe
 from tflite_export.execution import execute
 from tflite_export.flatbuffer import TYPES, write
 from tflite_export.flatbuffer_checks import compare

@@ -18,7 +18,7 @@ from tests.tflite_export.flatbuffer_reference import (
     interpreter,
 )
 from tflite_export import integer_model as im
-from tflite_export.describe import describe
+from tflite_export.description import describe
 from tflite_export.flatbuffer import write
 from tflite_export.flatbuffer_schema import from_bytes
 

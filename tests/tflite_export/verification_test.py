@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tflite_export.convert import convert
+from tflite_export.converter import convert
 from tflite_export.interpreters import Runtime
-from tflite_export.snap import snap
+from tflite_export.snap_model import snap
 from tflite_export.verification import verify
 from wrpn_tf import calibrate, quantize_model
 from wrpn_tf.keras_flavor import KERAS

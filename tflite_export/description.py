@@ -179,15 +179,15 @@ def _rows(description: Description) -> list[str]:
         if constants.keys() >= set(operator.outputs):
             continue
         output = description.tensors[operator.outputs[0]]
-        read = [tensor for index in operator.inputs for tensor in constants.get(index, ())]
+        read = [index for index in operator.inputs if index in constants]
         cells.append(
             (
                 operator.name,
                 output.name,
                 "x".join(map(str, output.shape)),
                 output.type_name.lower(),
-                " ".join(_constant(tensor) for tensor in read),
-                f"{sum(tensor.num_bytes for tensor in read):,}",
+                " ".join(_constant(description.tensors[i], constants[i]) for i in read),
+                f"{sum(source.num_bytes for index in read for source in constants[index]):,}",
             )
         )
     widths = np.array([[len(cell) for cell in row] for row in cells]).max(axis=0)
@@ -197,9 +197,12 @@ def _rows(description: Description) -> list[str]:
     return [_row(row, widths) for row in cells]
 
 
-def _constant(tensor: TensorDescription) -> str:
-    """Returns type and count, such as "int2*432"."""
-    return f"{tensor.type_name.lower()}*{int(np.prod(tensor.shape, dtype=np.int64))}"
+def _constant(tensor: TensorDescription, sources: tuple[TensorDescription, ...]) -> str:
+    """Returns the stored type and count, as "int2*432", or "lut2*432" for indices into tables."""
+    count = int(np.prod(tensor.shape, dtype=np.int64))
+    if len(sources) == 1:
+        return f"{sources[0].type_name.lower()}*{count}"
+    return f"lut{8 * sources[0].num_bytes // count}*{count}"
 
 
 def _row(cells: tuple[str, ...], widths: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tflite_export.flatbuffer import write
 from tflite_export.flatbuffer_checks import check_integer_only
 from tflite_export.lowering import lower
-from tflite_export.snap import snap
+from tflite_export.snap_model import snap
 
 
 def convert(

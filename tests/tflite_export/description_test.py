@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tflite_export.flatbuffer_networks import small_network
-from tflite_export.describe import describe
+from tflite_export.description import describe
 from tflite_export.flatbuffer import write
 from tflite_export.flatbuffer_schema import from_bytes, text, to_bytes
 
@@ -47,6 +47,21 @@ def test_the_table_has_a_line_per_operation_and_fits_the_width(storage):
     assert [o for o in outputs if o != "depthwise/unclamped"] == [
         operation.output for operation in model.operations
     ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "constants", "num_bytes"),
+    [
+        ("int8", "int8*2880 int32*10", 2880 + 4 * 10),
+        ("int4", "int4*2880 int32*10", 2880 // 2 + 4 * 10),
+        ("int2", "int2*2880 int32*10", 2880 // 4 + 4 * 10),
+        ("tflm", "lut2*2880 int32*10", 2880 // 4 + 16 + 3 * 10 + 4 * 10),
+    ],
+)
+def test_the_table_tells_the_bits_and_bytes_of_weights(storage, constants, num_bytes):
+    line = str(describe(write(small_network(storage), storage=storage))).splitlines()[-1]
+    assert line.split()[:4] == ["FULLY_CONNECTED", "logits", "1x10", "int8"]
+    assert line.split("int8", 1)[1].split() == [*constants.split(), f"{num_bytes:,}"]
 
 
 def test_the_table_shortens_long_names():
