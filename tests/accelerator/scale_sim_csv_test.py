@@ -32,6 +32,11 @@ def test_file_of_scale_sim():
     assert from_gemm_csv(text) == (("QKT", Gemm(128, 64, 32)), ("AV", Gemm(1, 2, 3)))
 
 
+@pytest.mark.parametrize("header", ["Layer,M,N,K", "Layer Name, M, N, K,"])
+def test_headers_of_scale_sim(header):
+    assert from_gemm_csv(f"{header}\n1,256,128,2048\n") == (("1", Gemm(256, 128, 2048)),)
+
+
 lengths = st.integers(1, 10**9)
 products = st.builds(Gemm, M=lengths, N=lengths, K=lengths)
 
@@ -42,7 +47,10 @@ def test_what_is_written_is_read(gemms):
     assert from_gemm_csv(to_gemm_csv(gemms)) == tuple(gemms)
 
 
-@pytest.mark.parametrize("text", ["", "conv, 1, 2, 3,\n", "Layer, M, K, N,\nconv, 1, 2, 3,\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "conv, 1, 2, 3,\n", "Layer, M, K, N,\nc, 1, 2, 3,\n", "Layer, M, N, K, Sparsity,\n"],
+)
 def test_missing_header_is_refused(text):
     with pytest.raises(ValueError, match="`text` must begin with the line 'Layer, M, N, K,'"):
         from_gemm_csv(text)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from wrpn_tf.accelerator.trace import Gemm
 
 _HEADER = ("Layer", "M", "N", "K")
+_LENGTHS = (_HEADER[1:], (*_HEADER[1:], ""))  # some of its files end their lines without a comma
 
 
 def to_gemm_csv(gemms: Iterable[tuple[str, Gemm]]) -> str:
@@ -34,6 +35,8 @@ def to_gemm_csv(gemms: Iterable[tuple[str, Gemm]]) -> str:
 def from_gemm_csv(text: str) -> tuple[tuple[str, Gemm], ...]:
     """Returns the products of a GEMM topology file, (layer's name, product) each, of one pass.
 
+    The first column may also be headed "Layer Name", as in some of SCALE-Sim's own files.
+
     Raises:
         ValueError: If the header or a line is not as SCALE-Sim's; the line's number is given.
     """
@@ -42,7 +45,8 @@ def from_gemm_csv(text: str) -> tuple[tuple[str, Gemm], ...]:
         for number, row in enumerate(csv.reader(io.StringIO(text)), start=1)
         if any(field.strip() for field in row)
     ]
-    if not rows or tuple(rows[0][1][:4]) != _HEADER:
+    header = rows[0][1] if rows else [""]
+    if not header[0].startswith(_HEADER[0]) or tuple(header[1:]) not in _LENGTHS:
         raise ValueError(f"`text` must begin with the line 'Layer, M, N, K,', got {text[:40]!r}.")
     return tuple(_product(number, fields) for number, fields in rows[1:])
 
