@@ -9,6 +9,13 @@ import numpy as np
 import pytest
 
 from wrpn_tf import calibrate, quantize_model
+from wrpn_tf.quantization import (
+    ObservedQuantizer,
+    WRPNActivationQuantizer,
+    WRPNQuantizeConfig,
+    WRPNWeightQuantizer,
+)
+from wrpn_tf.quantization.quantize_wrapper import QuantizeWrapper
 from wrpn_tf.simulation import simulate
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 6, 6, 3)).astype(np.float32)
@@ -97,6 +104,16 @@ def test_an_output_left_in_float(net):
     quantized = ready(net(), overrides={"head": {"num_bits_activation": "float"}})
     with pytest.raises(ValueError, match=r"must round all its tensors.* float: quant_head \("):
         simulate(quantized, IMAGES)
+
+
+def test_an_input_left_in_float():
+    inputs = keras.Input((4,))
+    config = WRPNQuantizeConfig(output_quantizer=WRPNActivationQuantizer(8))
+    x = QuantizeWrapper(keras.layers.ReLU(name="relu"), config)(inputs)
+    config = WRPNQuantizeConfig({"kernel": WRPNWeightQuantizer(2, "mean")}, ObservedQuantizer(8))
+    x = QuantizeWrapper(keras.layers.Dense(2, name="head"), config)(x)
+    with pytest.raises(ValueError, match=r"must round all its tensors.*: quant_relu \(ReLU\)\."):
+        simulate(keras.Model(inputs, x), np.ones((1, 4)))
 
 
 def test_ranges_that_saw_no_data(net):

@@ -27,6 +27,7 @@ from wrpn_tf.simulation.layers import (
 )
 
 _LISTED = 8  # layers that a message names
+_FOLDED = (Kind.BATCH_NORM, Kind.RELU, Kind.CONCATENATE)  # read what is not rounded yet
 
 
 def check_quantized(graph: ModelGraph) -> None:
@@ -45,14 +46,14 @@ def check_quantized(graph: ModelGraph) -> None:
         (call for call in graph.calls if _has_float_weights(call.layer)),
         "`model` must have integer weights in all its layers, got layers in float: {}.",
     )
-    raw = raw_tensors(graph)
+    raw = _raw_tensors(graph)
     _refuse(
         (call for call in graph.calls if not _is_simulated(call, graph, raw)),
         "`model` has layers that cannot be simulated: {}. Those that can, over channels that are "
         f"the last axis: {', '.join(sorted({*KERNEL_LAYERS, *SIMULATED_LAYERS}))}.",
     )
     _refuse(
-        _unrounded(graph),
+        _unrounded(graph, raw),
         "`model` must round all its tensors, got layers whose output stays float: {}.",
     )
     _refuse(
@@ -93,7 +94,7 @@ def check_images(graph: ModelGraph, images: Any) -> list[npt.NDArray[Any]]:
     ]
 
 
-def raw_tensors(graph: ModelGraph) -> set[int]:
+def _raw_tensors(graph: ModelGraph) -> set[int]:
     """Returns the tensors before the rounding of the inputs: these and their preprocessing."""
     raw = set(graph.inputs)
     for call in graph.calls:
@@ -157,31 +158,20 @@ def _sums_tensors(call: LayerCall) -> bool:
     return len(call.inputs) > 1 and len({len(shape) for shape in call.input_shapes}) == 1
 
 
-def _unrounded(graph: ModelGraph) -> Iterator[LayerCall]:
+def _unrounded(graph: ModelGraph, raw: set[int]) -> Iterator[LayerCall]:
     """Yields the calls whose float output is needed as levels, and those that read float inputs."""
     rounded: set[int] = set()
     for call in graph.calls:
-        if _reads_levels(call.layer):
-            for key in call.inputs:
-                if key not in rounded:
-                    yield graph.producers.get(key, call)
-        moves = kind_of(inner_layer(call.layer)) is Kind.PASS_THROUGH
+        kind = kind_of(inner_layer(call.layer))
+        reads_raw = raw.intersection(call.inputs) and not only_rounds(call.layer)
+        if reads_raw and kind is not Kind.PREPROCESSING:
+            yield call
+        elif kind not in _FOLDED and not only_rounds(call.layer):
+            yield from (graph.producers[key] for key in call.inputs if key not in rounded | raw)
         ends = probability_function(inner_layer(call.layer)) is not None
-        if output_quantizer(call.layer) is not None or moves or ends:
+        if output_quantizer(call.layer) is not None or kind is Kind.PASS_THROUGH or ends:
             rounded.update(call.outputs)
-    for key in graph.outputs:
-        if key not in rounded and key in graph.producers:
-            yield graph.producers[key]
-
-
-def _reads_levels(layer: Any) -> bool:
-    """Whether a layer's inputs must be rounded: not if it folds, rounds, or precedes all that."""
-    return not only_rounds(layer) and kind_of(inner_layer(layer)) not in (
-        Kind.BATCH_NORM,
-        Kind.RELU,
-        Kind.CONCATENATE,
-        Kind.PREPROCESSING,
-    )
+    yield from (graph.producers[key] for key in graph.outputs if key not in rounded | raw)
 
 
 def _has_range(layer: Any) -> bool:

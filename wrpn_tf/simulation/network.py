@@ -20,7 +20,7 @@ from wrpn_tf.simulation.checks import check_images, check_quantized
 from wrpn_tf.simulation.kernels import multiply
 from wrpn_tf.simulation.layers import find_rule, probabilities
 from wrpn_tf.simulation.report import LayerRecord, Simulation
-from wrpn_tf.simulation.values import Levels, Value, rounded
+from wrpn_tf.simulation.values import Integers, Levels, Value, rounded
 
 _QUIET_SECONDS = 5.0  # before a progress line appears
 
@@ -81,21 +81,26 @@ class _Run:
     def add(self, call: LayerCall) -> None:
         """Runs one call on the values of those before it."""
         name = self._name(call)
-        found = output_quantizer(call.layer)
         (key,) = call.outputs
+        quantized = output_quantizer(call.layer)
         if self._raw.keys() >= set(call.inputs):
-            values = self._preprocessed(call)
-            if found is None:
-                self._raw[key] = values
-                return
-            integers = found[0].to_int(values, found[1])
-            self._values[key] = self._keep(name, integers, *found)
+            reals = self._preprocessed(call)
+            if quantized is None:
+                self._raw[key] = reals
+            else:
+                quantizer, variables = quantized
+                self._values[key] = self._keep(
+                    name,
+                    quantizer.to_int(reals, variables),
+                    float(quantizer.scale(variables)),
+                    _grid(quantizer, variables),
+                )
             return
         value = self._compute(call, name)
-        if found is not None:
-            quantizer, variables = found
-            integers = rounded(value, float(quantizer.scale(variables)), _grid(*found))
-            value = self._keep(name, integers, *found)
+        if quantized is not None:
+            quantizer, variables = quantized
+            scale, grid = float(quantizer.scale(variables)), _grid(quantizer, variables)
+            value = self._keep(name, rounded(value, scale, grid), scale, grid)
         self._values[key] = value
         for source in set(call.inputs) - set(self._graph.outputs):
             if self._last_use[source] is call:
@@ -144,12 +149,9 @@ class _Run:
         rule = find_rule(call.layer)
         return rule(call, values)
 
-    def _keep(self, name: str, integers: Any, quantizer: Any, variables: Any) -> Levels:
-        levels = Levels(
-            integers, float(quantizer.scale(variables)), _grid(quantizer, variables), name
-        )
-        self._levels[name] = levels
-        return levels
+    def _keep(self, name: str, integers: Integers, scale: float, grid: Grid) -> Levels:
+        self._levels[name] = Levels(integers, scale, grid, name)
+        return self._levels[name]
 
 
 def _grid(quantizer: Any, variables: Any) -> Grid:
