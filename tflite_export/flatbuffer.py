@@ -23,12 +23,15 @@ def write(
 ) -> bytes:
     """Returns the TFLite file of a model; its batch size is 1.
 
+    Interpreters can resize the batch, unless there is a transposed convolution: the shape of its
+    result is a constant, and builtin kernels refuse another batch.
+
     Args:
         model: The network.
         storage: How weights are stored, see `tflite_export.storage`.
-        input_type: "int8", "uint8" (int8 + 128) or "float32" (real values, which the kernels
-            round to levels; they differ in ties, so that a value half way between two levels may
-            become either).
+        input_type: "int8" (level + zero point; nothing clamps it to a grid of fewer bits),
+            "uint8" (int8 + 128) or "float32" (real values, which the kernels round to levels; they
+            differ in ties, so that a value half way between two levels may become either).
         output_type: "int8", "uint8" or "float32" (scale * level).
 
     Raises:

@@ -222,8 +222,10 @@ def test_refuses_an_unknown_storage():
 
 
 def test_refuses_multipliers_that_the_storage_has_no_room_for():
-    with pytest.raises(ValueError, match=r"'y': storage 'int4' .* of 1\.\.7, got 64\.\.64"):
-        write(_dense((0, 255)), storage="int4")
+    model = _dense((0, 255))
+    model.operations[0].kernel.multiplier[2] = 128
+    with pytest.raises(ValueError, match=r"'y': storage 'int8' .* of 1\.\.127, got 64\.\.128"):
+        write(model)
 
 
 def test_refuses_to_unpack_weights_with_several_multipliers():
