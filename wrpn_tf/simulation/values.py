@@ -122,7 +122,7 @@ def rectified(value: Value, limit: float) -> Value:
 def rounded(value: Value, scale: float, grid: Grid) -> Integers:
     """Returns the levels of a tensor: clamp(floor(real / scale + 1/2), grid.low, grid.high).
 
-    In float64; ties go up.
+    In float64, the division last: what is exactly halfway between two levels stays so, and goes up.
 
     Args:
         value: The tensor.
