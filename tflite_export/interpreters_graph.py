@@ -101,7 +101,8 @@ class FileGraph:
         scale = np.float64(tensor.quantization.scale[0])
         stored = np.floor(values.astype(np.float64) / scale + 0.5) + self._zero_point(index)
         limits = np.iinfo(dtype)
-        return np.clip(stored, limits.min, limits.max).astype(dtype)
+        integers: npt.NDArray[Any] = np.clip(stored, limits.min, limits.max).astype(dtype)
+        return integers
 
     def _zero_point(self, index: int) -> int:
         points = getattr(self.tensors[index].quantization, "zeroPoint", None)
