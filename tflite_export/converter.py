@@ -83,5 +83,5 @@ def check_writable(path: str | os.PathLike[str]) -> pathlib.Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"`path` must lie in a folder that exists, got {str(path)!r}.")
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"`path` must lie in a folder that can be written, got {str(path)!r}.")
+        raise PermissionError(f"`path` must lie in a writable folder, got {str(path)!r}.")
     return target

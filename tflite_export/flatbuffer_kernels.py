@@ -128,6 +128,10 @@ def _choose(operation: Conv2D | FullyConnected, storage: str) -> storages.Weight
     if stored.form == storages.TABLE:
         tables = channels * 2 * storages.largest_weight(kernel.num_bits)
         return stored if tables + size * stored.num_bits // 8 < size else _INT8
+    if stored.form == storages.STORED and stored.num_bits == 4:
+        largest = int(kernel.multiplier.max()) * storages.largest_weight(kernel.num_bits)
+        if largest > storages.largest_weight(4):
+            stored = storages.WeightStorage(4, storages.UNPACKED)
     # XNNPACK in tf.lite takes the scale of one unit for that of a tensor, and fails on int4.
     one_unit = isinstance(operation, FullyConnected) and channels == 1
     return _INT8 if one_unit and stored.num_bits == 4 else stored
@@ -142,7 +146,7 @@ def _check_integers(operation: Conv2D | FullyConnected, storage: str) -> None:
             f"{operation.name!r}: weights of {kernel.num_bits} bits must be in "
             f"{-largest}..{largest}, got one of magnitude {found}."
         )
-    limit = storages.max_multiplier(storage, type(operation), kernel.num_bits)
+    limit = storages.largest_weight(8) // largest
     if kernel.multiplier.min() < 1 or kernel.multiplier.max() > limit:
         raise ValueError(
             f"{operation.name!r}: storage {storage!r} keeps weights of {kernel.num_bits} bits with "

@@ -21,7 +21,7 @@ from tflite_export.integer_model import (
 )
 from tflite_export.requantization import KERNELS
 from tflite_export.snapping import Channels, Rounding, snap_channels
-from tflite_export.storage import check_storage, max_multiplier
+from tflite_export.storage import check_storage, multiplier
 
 
 def lower(model: Any, storage: str = "int8") -> IntegerModel:
@@ -66,7 +66,13 @@ def channels_of(
         output_scale=output.scale,
         low=0 if operation.relu else output.low,
         high=output.high,
-        multiplier=max_multiplier(storage, type(operation), operation.kernel.num_bits),
+        multiplier=multiplier(
+            storage,
+            type(operation),
+            operation.kernel.num_bits,
+            room=float(np.median(largest - smallest)) / (output.high - output.low),
+            signed=output.low < 0 and not operation.relu,
+        ),
         kind=_kind(operation),
         kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
     )
@@ -86,8 +92,8 @@ def _stored(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -
         return operation
     channels, rounding = channels_of(operation, tensors, storage)
     solved = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
-    multiplier = np.where(solved.multiplier > 0, solved.multiplier, rounding.multiplier)
-    ends = np.stack([channels.smallest, channels.largest]) * multiplier + solved.bias
+    factors = np.where(solved.multiplier > 0, solved.multiplier, rounding.multiplier)
+    ends = np.stack([channels.smallest, channels.largest]) * factors + solved.bias
     if np.abs(ends).max() > np.iinfo(np.int32).max:
         raise OverflowError(
             f"{operation.name!r}: accumulators must fit 32 bits, got up to {np.abs(ends).max()}."
@@ -95,7 +101,7 @@ def _stored(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -
     kernel = Kernel(
         integers=np.where(_per_channel(solved.multiplier > 0, folded), folded.integers, np.int8(0)),
         num_bits=folded.num_bits,
-        multiplier=multiplier.astype(np.int32),
+        multiplier=factors.astype(np.int32),
         scale=solved.weight_scale.astype(np.float32),
         bias=solved.bias.astype(np.int32),
     )

@@ -23,6 +23,11 @@ STORED = "stored"
 UNPACKED = "unpacked"
 TABLE = "table"
 
+# Accumulator units that should be reachable for each level of the output. A trained layer's values
+# use some hundredth of what is reachable, and scales move by up to half a unit per level: by about
+# 1 % where this much is reachable, by 10 % and more where a tenth of it is.
+_ROOM = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightStorage:
@@ -91,7 +96,36 @@ def max_multiplier(storage: str, operation: type[Operation], num_bits: int) -> i
         ValueError: See `weight_storage`.
     """
     stored = weight_storage(storage, operation, num_bits)
-    bits_read = stored.num_bits if stored.form == STORED else 8
+    return _largest_multiplier(stored.num_bits if stored.form == STORED else 8, num_bits)
+
+
+def multiplier(
+    storage: str, operation: type[Operation], num_bits: int, room: float, signed: bool
+) -> int:
+    """Returns the M with which a layer's weights are stored.
+
+    The largest one, except that a native int4 whose small M leaves the kernels' accumulators too
+    coarse for the output's levels gives way to int4 that the graph unpacks, with the M of int8.
+
+    Args:
+        storage: One of `STORAGES`.
+        operation: Class of the operation that reads the weights.
+        num_bits: Bits of the weights, 1..8.
+        room: Reachable values of sum(n q), per level of the output, of a typical channel.
+        signed: Whether the output has levels below 0.
+
+    Raises:
+        ValueError: See `weight_storage`.
+    """
+    largest = max_multiplier(storage, operation, num_bits)
+    stored = weight_storage(storage, operation, num_bits)
+    if stored.form == STORED and stored.num_bits < 8:
+        is_coarse = room * largest < _ROOM or (signed and largest == 1)
+        return _largest_multiplier(8, num_bits) if is_coarse else largest
+    return largest
+
+
+def _largest_multiplier(bits_read: int, num_bits: int) -> int:
     return ((1 << (bits_read - 1)) - 1) // largest_weight(num_bits)
 
 

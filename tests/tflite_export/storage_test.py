@@ -12,6 +12,7 @@ from tflite_export.storage import (
     WeightStorage,
     check_storage,
     max_multiplier,
+    multiplier,
     weight_storage,
 )
 
@@ -35,6 +36,24 @@ def test_multipliers_fill_eight_bits(storage, multipliers, operation):
 def test_multipliers_fill_four_bits_where_kernels_read_int4(operation):
     found = [max_multiplier("int4", operation, bits) for bits in range(1, 9)]
     assert found == [7, 7, 2, 1, 8, 4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("room", "signed", "num_bits", "expected"),
+    [
+        (200, False, 2, 7),  # 1400 units per level
+        (100, False, 2, 127),  # 700
+        (2000, False, 4, 1),
+        (2000, True, 4, 18),  # kernels round negative values differently with M = 1
+        (200, True, 2, 7),
+        (1, True, 8, 1),
+    ],
+)
+def test_native_int4_gives_way_where_its_accumulators_are_coarse(room, signed, num_bits, expected):
+    assert multiplier("int4", Conv2D, num_bits, room, signed) == expected
+    assert multiplier("int8", Conv2D, num_bits, room, signed) == max_multiplier(
+        "int8", Conv2D, num_bits
+    )
 
 
 @pytest.mark.parametrize(
