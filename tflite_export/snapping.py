@@ -33,7 +33,7 @@ import numpy as np
 
 from tflite_export import snapping_bias, snapping_check, snapping_search
 from tflite_export.requantization import Floats, Integers
-from tflite_export.snapping_families import Problem
+from tflite_export.snapping_families import SAME, Problem
 from tflite_export.snapping_solution import (
     constant,
     multipliers,
@@ -55,8 +55,6 @@ __all__ = [
 ]
 
 _ATTEMPTS = 70
-# The precision of a quotient of float32 scales.
-_SAME = 5e-7
 
 
 def snap_channels(
@@ -128,7 +126,7 @@ def snap_output_scale(
     for k in range(min(_ATTEMPTS, found.unit.shape[1])):
         output = np.float32(found.unit[0, k] * product)
         # An output scale that is right already stays, to the last bit.
-        stands = abs(output / rounding.output_scale - 1) < _SAME
+        stands = abs(output / rounding.output_scale - 1) < SAME
         for chosen in (rounding.output_scale, output) if stands else (output,):
             result = _with_output_scale(
                 channels,

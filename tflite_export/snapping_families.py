@@ -6,6 +6,7 @@ D is the number of accumulator units per level, M the distance of reachable accu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from tflite_export.snapping_values import Channels, Rounding
 
 # How far the adopted offset may be from B, so that rounding gives B.
 NEAREST = 0.45
+# A channel this close to a candidate, relatively, is held to stand on it: batch norm's parameters
+# have float32's precision, 6e-8, and folding combines a few of them.
+SAME = 5e-7
 _LARGEST_DENOMINATOR = 64
 # r * r * D / M stays below this, so that no two candidates lie within float32's precision.
 _RESOLUTION = 4e4
@@ -68,7 +72,9 @@ class Problem:
         ends = [a * channels.scale + channels.offset for a in (channels.smallest, channels.largest)]
         pivot = np.clip(0.0, *(np.clip(end, rounding.low, rounding.high) for end in ends))
         before = self.spacing * self.wanted
-        target: Floats = pivot[:, None] * (unit - before) + offset * before
+        # Less than float32 can tell is no move, and must not move B.
+        move = np.where(np.abs(unit / before - 1) < SAME, 0, unit - before)
+        target: Floats = pivot[:, None] * move + offset * before
         return target
 
 
@@ -104,8 +110,7 @@ def on_lattice(problem: Problem) -> Family:
     factors[5:9] = 0.99, 0.995, 1.005, 1.01
     ideal = problem.wanted * factors * r
     # With an even p and no offset, a threshold would stand on a reachable accumulator.
-    nearest = np.round(ideal) if problem.offset_is_free else 2 * np.floor(ideal / 2) + 1
-    p = np.maximum(nearest + steps, 1.0)
+    p = _whole(ideal if problem.offset_is_free else 2 * np.floor(ideal / 2) + 1, steps)
     unit = problem.spacing * p / r
     target = problem.target(unit)
     # Thresholds stand at j * M / (2 r) with j = p (mod 2).
@@ -160,7 +165,7 @@ def below_even(problem: Problem) -> Family | None:
     channels, rounding = problem.channels, problem.rounding
     steps = np.concatenate([[0.0, -3, -2, -1, 1, 2, 3], np.zeros(_FAR.size)])
     factors = np.concatenate([np.ones(7), 1 + _FAR])
-    near = 2 * np.maximum(np.round(problem.wanted * factors / 2) + steps, 1.0)
+    near = 2 * _whole(problem.wanted * factors / 2, steps)
     even = np.concatenate([near] * len(_ROOM_USED), axis=1)
     room = 1 - below_zone(even)
     used = room * np.repeat(_ROOM_USED, near.shape[1])
@@ -180,14 +185,24 @@ def below_even(problem: Problem) -> Family | None:
     return Family(unit, bias, middle, np.where(problem.spacing == 1, margin, np.nan))
 
 
+def _whole(ideal: Floats, steps: Floats) -> Floats:
+    """Returns positive whole numbers of 17 bits, which float32 can tell apart, some steps away."""
+    return _stepped(ideal, steps, lambda size: np.maximum(size - 16, 0))
+
+
 def _grid(ideal: Floats, steps: Floats) -> Floats:
-    """Returns numbers of ten significant bits around others, some steps away."""
-    step = np.exp2(np.floor(np.log2(ideal)) - 9)
-    near = (np.round(ideal / step) + steps) * step
+    """Returns numbers of ten bits around others, some steps away."""
+    return _stepped(ideal, steps, lambda size: size - 9)
+
+
+def _stepped(ideal: Floats, steps: Floats, exponent: Callable[[Floats], Floats]) -> Floats:
+    """Returns multiples of 2^exponent(floor(log2(x))), the nearest ones and some steps away."""
+    step = np.exp2(exponent(np.floor(np.log2(ideal))))
+    near = np.maximum(np.round(ideal / step) + steps, 1.0) * step
     # Beyond the next power of two, steps are twice as large.
-    step = np.exp2(np.floor(np.log2(near)) - 9)
-    rounded: Floats = np.round(near / step) * step
-    return rounded
+    step = np.exp2(exponent(np.floor(np.log2(near))))
+    stepped: Floats = np.round(near / step) * step
+    return stepped
 
 
 def _in_gaps(

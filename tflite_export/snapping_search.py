@@ -8,6 +8,7 @@ import numpy as np
 
 from tflite_export.requantization import Floats
 from tflite_export.snapping_families import (
+    SAME,
     Family,
     Problem,
     anywhere,
@@ -23,9 +24,6 @@ _LARGEST_MOVE = 0.03
 _SCALE_WORTH, _OFFSET_WORTH = 1e-3, 0.05
 # Relative margins: more than the widest is worth nothing, less than the narrowest counts tenfold.
 _WIDEST, _NARROWEST = 1e-3, 1e-6
-# A channel this close to a candidate, relatively, is held to stand on it: batch norm's parameters
-# have float32's precision, 6e-8, and folding combines a few of them.
-_SAME = 5e-7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,11 +80,11 @@ def _score(problem: Problem, family: Family) -> Floats:
     gain = np.log(np.clip(relative, _NARROWEST, _WIDEST))
     gain += 10 * np.log(np.minimum(relative / _NARROWEST, 1))
     score = gain - move / _SCALE_WORTH - 1000.0 * (move > _LARGEST_MOVE)
-    stands = (move < _SAME) & (relative > 1e-8)
+    stands = (move < SAME) & (relative > 1e-8)
     if problem.offset_is_free:
         distance = np.abs(middle - problem.target(unit))
         score -= distance / unit / _OFFSET_WORTH
-        precision = 0.05 + _SAME * (np.abs(middle) + unit * problem.rounding.high)
+        precision = 0.05 + SAME * (np.abs(middle) + unit * problem.rounding.high)
         stands &= distance < np.minimum(precision, np.maximum(0.1 * problem.spacing, 0.45))
     score += 1e6 * stands
     score = np.where(margin > -np.inf, score, 2 * HOPELESS)

@@ -17,6 +17,8 @@ _LARGEST_ACCUMULATOR = 2.0**30
 # D of a channel whose level is constant, and how far it stays from its thresholds, in levels.
 _CONSTANT_UNIT = 2.0**16
 _CONSTANT_MARGIN = 1e-4
+# Levels per unit of the accumulator; below, and where no level is crossed, weights do nothing.
+_SMALLEST_SCALE = 2.0**-17
 
 
 def multipliers(channels: Channels, rounding: Rounding) -> Integers:
@@ -32,7 +34,8 @@ def multipliers(channels: Channels, rounding: Rounding) -> Integers:
         for end in (channels.smallest, channels.largest)
     ]
     constant = (channels.smallest == channels.largest) | (channels.scale == 0)
-    constant |= (fitting < 1) & (ends[0] == ends[1])
+    needless = (fitting < 1) | (channels.scale < _SMALLEST_SCALE)
+    constant |= needless & (ends[0] == ends[1])
     fitting = np.where(np.isfinite(fitting), fitting, 1)
     multiplier = np.clip(fitting, 1, rounding.multiplier).astype(np.int64)
     return np.where(constant, 0, multiplier)
