@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 _ATTEMPTS = 70
+# How many candidates a channel can stand on.
+_STANDING = 2
 
 
 def snap_channels(
@@ -204,6 +206,30 @@ def _solve_free(
 
 
 def _solve_fixed(
+    channels: Channels, rounding: Rounding, multiplier: Integers, offset_is_free: bool
+) -> SnappedChannels:
+    """Takes D and B of the candidates that channels stand on, and chooses B alone elsewhere."""
+    result = _with_own_scale(channels, rounding, multiplier, offset_is_free)
+    found = snapping_search.candidates(Problem(channels, rounding, multiplier, True))
+    for k in range(_STANDING):
+        open_ = np.flatnonzero(found.score[:, k] > snapping_search.STANDS)
+        tried = realise(
+            take(channels, open_),
+            rounding,
+            multiplier[open_],
+            weight_scale_of(rounding, found.unit[open_, k]),
+            found.bias[open_, k],
+            found.middle[open_, k],
+            scale_is_free=False,
+            offset_is_free=offset_is_free,
+        )
+        # The better of two that channels stand on comes first.
+        better = tried.exact & ((k == 0) | ~result.exact[open_])
+        result = replace_channels(result, open_[better], take(tried, better))
+    return result
+
+
+def _with_own_scale(
     channels: Channels, rounding: Rounding, multiplier: Integers, offset_is_free: bool
 ) -> SnappedChannels:
     """Chooses B alone."""

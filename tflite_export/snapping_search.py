@@ -19,6 +19,8 @@ from tflite_export.snapping_families import (
 
 # Scores below this are of candidates on which the kernels cannot agree.
 HOPELESS = -1e6
+# Scores above this are of candidates that the channel stands on already.
+STANDS = 1e5
 _LARGEST_MOVE = 0.03
 # A margin e times as wide is worth this much relative scale, or offset in levels.
 _SCALE_WORTH, _OFFSET_WORTH = 1e-3, 0.05
@@ -86,7 +88,7 @@ def _score(problem: Problem, family: Family) -> Floats:
         score -= distance / unit / _OFFSET_WORTH
         precision = 0.05 + SAME * (np.abs(middle) + unit * problem.rounding.high)
         stands &= distance < np.minimum(precision, np.maximum(0.1 * problem.spacing, 0.45))
-    score += 1e6 * stands
+    score += 10 * STANDS * stands
     score = np.where(margin > -np.inf, score, 2 * HOPELESS)
     # The last one is of `anywhere`: what to do where no other is possible.
     score[:, -1] = 1.5 * HOPELESS

@@ -95,6 +95,16 @@ def test_all_channels_are_exact_and_stay_where_they_are(weight_bits, signed, lim
             noise = 1 + random.uniform(-1e-7, 1e-7, channels.scale.size)
             again = snap_channels(adopted(channels, snapped, noise), rounding)
             assert_same_file(again, snapped)
+            # A file is written from the model's own, slightly different, values.
+            written = snap_channels(
+                adopted(channels, snapped, noise),
+                rounding,
+                scale_is_free=False,
+                offset_is_free=False,
+            )
+            assert_same_file(written, snapped)
+            assert written.exact.all()
+            np.testing.assert_array_equal(written.offset, snapped.offset * noise)
 
 
 @pytest.mark.parametrize(
