@@ -22,6 +22,7 @@ from tflite_export.lowering import lower
 from tflite_export.proof import prove
 from tflite_export.report import VerificationReport
 from tflite_export.requantization import KERNELS
+from tflite_export.snap_model import snap
 from tflite_export.storage import RUNTIMES, STORAGES
 from tflite_export.verification_findings import ACCELERATOR, KERAS, Findings, Levels, summarize
 from tflite_export.verification_progress import Progress
@@ -52,7 +53,8 @@ def verify(
        every tensor. All but Keras start from the accelerator's input levels.
 
     Args:
-        model: The quantized model, of either Keras, that the file was converted from.
+        model: The quantized model, of either Keras, that the file was converted from: as it was, or
+            snapped. If the file is that of the snapped model, it is this that is compared.
         blob: The `.tflite` file.
         images: The model's input, or inputs, batch first.
         storage: The file's storage; found out by default.
@@ -67,10 +69,10 @@ def verify(
         ValueError: If the model is not quantized, `images` do not fit it or are far outside of its
             input's range, `blob` is no TFLite file, `storage` is unknown, or there is no runtime.
     """
-    folded = fold_model(model)
-    graph = model_graph(model)
-    inputs = check_images(images, graph)
-    expected, storage, differences = _expected(model, blob, storage)
+    fold_model(model)  # refuses models that have no integer form, before anything else
+    inputs = check_images(images, model_graph(model))
+    model, expected, storage, differences = _snapped_or_not(model, blob, storage)
+    folded, graph = fold_model(model), model_graph(model)
     if not folded.preprocessing:
         _check_range(inputs, expected)
     names = tensor_names(graph)
@@ -114,6 +116,19 @@ def _check_range(inputs: list[npt.NDArray[np.float32]], expected: IntegerModel) 
                 f"`images` must be in the range that the model's input rounds, {low:.4g}.."
                 f"{high:.4g}, got values in {array.min():.4g}..{array.max():.4g}."
             )
+
+
+def _snapped_or_not(
+    model: Any, blob: bytes, storage: str | None
+) -> tuple[Any, IntegerModel, str, tuple[str, ...]]:
+    """The model as it is, or snapped, whichever the file is nearer to; and as `_expected`."""
+    expected = _expected(model, blob, storage)
+    if expected[2]:
+        snapped, _ = snap(model, expected[1])
+        of_snapped = _expected(snapped, blob, storage)
+        if len(of_snapped[2]) < len(expected[2]):
+            return snapped, *of_snapped
+    return model, *expected
 
 
 def _expected(
