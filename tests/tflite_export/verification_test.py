@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tflite_export.converter import convert
+from tflite_export import convert, snap, verify
 from tflite_export.interpreters import Runtime
-from tflite_export.snap_model import snap
-from tflite_export.verification import verify
 from wrpn_tf import calibrate, quantize_model
 from wrpn_tf.keras_flavor import KERAS
 
@@ -33,14 +31,14 @@ def make_images(count, size=8, seed=4):
     return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
 
 
-def make_quantized(flavor, seed=0, **options):
+def make_quantized(flavor, seed=0, snapped=True, **options):
     # Six bits at the ends leave every kernel a margin.
     float_model = make_network(flavor, seed, **options)
     model = quantize_model(
         float_model, num_bits_weight=2, num_bits_activation=4, first_layer=6, last_layer=6
     )
     calibrate(model, make_images(64, options.get("size", 8)), verbose=False)
-    return snap(model)[0]
+    return snap(model)[0] if snapped else model
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +116,24 @@ def test_another_networks_file_is_named_and_not_run(model, images):
     assert report.not_run == {runtime.name: reason for runtime in LITERT}
 
 
-def test_the_model_before_snapping_is_not_the_files(blob, images):
-    before = quantize_model(make_network(KERAS), num_bits_weight=2, num_bits_activation=4)
-    calibrate(before, make_images(64), verbose=False)
-    report = verify(before, blob, images, runtimes=LITERT)
+def test_the_model_before_snapping_is_snapped_as_the_file_was(images):
+    model = make_quantized(KERAS, snapped=False)
+    report = verify(model, convert(model), images, runtimes=LITERT)
+    assert report.exact, str(report)
+
+
+def test_a_file_that_was_not_snapped_is_the_models_and_not_proved(images):
+    model = make_quantized(KERAS, snapped=False)
+    report = verify(model, convert(model, snap_first=False), images, runtimes=LITERT)
+    assert not report.exact
+    assert report.file_differences == ()
+    assert any(not proof.holds for proof in report.proofs)
+
+
+def test_a_model_of_other_bits_is_not_the_files(blob, images):
+    other = quantize_model(make_network(KERAS), num_bits_weight=2, num_bits_activation=4)
+    calibrate(other, make_images(64), verbose=False)
+    report = verify(other, blob, images, runtimes=LITERT)
     assert not report.exact
     assert any("scale" in difference for difference in report.file_differences)
 
