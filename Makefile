@@ -28,8 +28,10 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo "PYTHON=python3.x chooses the Python (3.10 to 3.13)."
 
-demo: $(INSTALLED) ## Train a float network and its 2-bit versions on small images (two minutes)
+demo: $(INSTALLED) ## Train a float network and its 2-bit versions, export and prove one (three minutes)
 	$(BIN)/python examples/quickstart.py $(DEMO_FLAGS)
+	$(BIN)/python examples/export_and_verify.py --model_path=quickstart_results/low_bit.keras \
+	  $(filter --dataset=% --data_dir=%,$(DEMO_FLAGS))
 
 test: $(INSTALLED) ## Run the tests; PYTEST_FLAGS="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
