@@ -41,6 +41,10 @@ RUNS = {
         ["distill.py", "--scheme=C", "--epochs=1", "--teacher_depth=8"],
         "student, float",
     ),
+    "export": (
+        ["export_and_verify.py", "--epochs=1", "--images=4", "--storages=int8,int2"],
+        "EXACT: ",
+    ),
     "tfmot, one layer": (
         ["tfmot_interoperability.py", "--use=config", "--epochs=1"],
         "quant_conv2                 QuantizeWrapperV2   3\n",
