@@ -91,6 +91,16 @@ def test_intermediate_overflow_is_refused(narrow):
     np.testing.assert_array_equal(SystolicArray().matmul(a, b[[0, 4, 1, 5, 2, 3]])[0], [[500]])
 
 
+def test_what_an_accumulator_holds_depends_on_the_dataflow(narrow):
+    """Sums of three leave a weight stationary array: 750, then -250; one accumulator has 1000."""
+    a = np.full((1, 6), 250, np.uint8)
+    b = np.array([[1], [1], [1], [1], [-1], [-1]], np.int8)
+    product, _ = SystolicArray(3, 1, "ws").matmul(a, b)
+    assert product.item() == 500
+    with pytest.raises(OverflowError, match="would be 1000"):
+        SystolicArray(3, 1, "os").matmul(a, b)
+
+
 def test_conv2d_names_the_layer(narrow):
     q = np.full((1, 4, 4, 2), 200)
     with pytest.raises(OverflowError, match=r"^block/conv: an accumulator would be 1600"):

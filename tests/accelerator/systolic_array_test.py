@@ -80,6 +80,14 @@ def test_levels_agree_on_a_layer_of_a_resnet(dataflow):
     assert_three_levels_agree(SystolicArray(8, 8, dataflow), *operands)
 
 
+@pytest.mark.parametrize("M", [1, 112, 113, 114, 226, 227, 1000, 8000])
+def test_products_that_are_made_in_pieces(M):
+    """The functional level cuts 144 x 16 weights' products into pieces of 113 rows."""
+    a, b = random_operands(np.random.default_rng(6), M, 144, 16)
+    product, _ = SystolicArray().matmul(a, b)
+    np.testing.assert_array_equal(product, a.astype(np.int64) @ b)
+
+
 def test_one_engine_makes_what_a_processing_element_makes():
     a, b = random_operands(np.random.default_rng(3), 1, 50, 1)
     engine = ProcessingElement()
