@@ -126,6 +126,8 @@ def snap_output_scale(
     product = np.float64(rounding.input_scale) * np.float64(weight_scale)
     best: tuple[np.float32, SnappedChannels] | None = None
     for k in range(min(_ATTEMPTS, found.unit.shape[1])):
+        if best is not None and found.score[:, k].min() < snapping_search.HOPELESS:
+            break
         output = np.float32(found.unit[0, k] * product)
         # An output scale that is right already stays, to the last bit.
         stands = abs(output / rounding.output_scale - 1) < SAME

@@ -73,13 +73,18 @@ def wrong_levels(channels, rounding, snapped, kernels=KERNELS):
     return wrong
 
 
-@pytest.mark.parametrize("limit", [127, 7])
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("weight_bits", BITS)
+# M is 127 // L, or 7 // L in four bits; signed outputs need M > 1.
+SOLVABLE = [
+    (weight_bits, signed, limit)
+    for limit in (127, 7)
+    for signed in (False, True)
+    for weight_bits in BITS
+    if limit // largest_weight(weight_bits) >= 1 + signed
+]
+
+
+@pytest.mark.parametrize(("weight_bits", "signed", "limit"), SOLVABLE)
 def test_all_channels_are_exact_and_stay_where_they_are(weight_bits, signed, limit):
-    """M = 127 // L, or 7 // L for four bits; signed outputs need M > 1, as the facts say."""
-    if limit // largest_weight(weight_bits) < (2 if signed else 1):
-        pytest.skip("four bits do not hold these weights, or signed outputs are not exact")
     random = np.random.default_rng(weight_bits)
     for level_bits in range(2 if signed else 1, 9):
         for fan_in in FAN_INS:
@@ -325,13 +330,16 @@ def test_fixed_scales_with_few_levels():
     assert_same_file(again, snapped)
 
 
-def test_a_large_layer_takes_less_than_a_second():
-    channels, rounding = problem(2, 8, 576, num_channels=700)
+@pytest.mark.parametrize(("weight_bits", "signed"), [(2, False), (8, False), (8, True)])
+def test_a_large_layer_takes_less_than_three_seconds(weight_bits, signed):
+    channels, rounding = problem(weight_bits, 8, 576, num_channels=700, signed=signed)
+    one_scale = dataclasses.replace(channels, scale=np.full(700, channels.scale[0]))
     start = time.process_time()
     snapped = snap_channels(channels, rounding)
-    # 0.1 s on the machine on which this was written; the limit is a tenfold of it.
-    assert time.process_time() - start < 1
-    assert snapped.exact.all()
+    snap_output_scale(one_scale, rounding)
+    # 0.3 s on the machine on which this was written.
+    assert time.process_time() - start < 3
+    assert snapped.exact.all() != signed
 
 
 @pytest.mark.parametrize(
