@@ -38,7 +38,9 @@ _BITS = flags.DEFINE_list(
     "bits", ["w2a2", "w2a4", "w2a8", "w3a3", "w4a4", "w4a8"], "Of weights and activations."
 )
 _STORAGES = flags.DEFINE_list("storages", ["int8", "int4", "int2"], "How weights are stored.")
-_EPOCHS = flags.DEFINE_integer("epochs", 3, "Epochs of training.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", None, "Epochs of training; by default 10, for resnet20 3.", lower_bound=1
+)
 _TRAIN_IMAGES = flags.DEFINE_integer("train_images", 4000, "Images to train on.", lower_bound=64)
 _TEST_IMAGES = flags.DEFINE_integer(
     "test_images", 2000, "Test images for accuracies.", lower_bound=1
@@ -104,7 +106,7 @@ def trained(net: str, bits: str, data: datasets.Dataset) -> keras.Model:
         _network(net), num_bits_weight=weight_bits, num_bits_activation=activation_bits
     )
     batches = data.training_batches(64, _SEED.value)
-    epochs = 10 if net == "digits" else _EPOCHS.value
+    epochs = num_epochs(net)
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, epochs * len(batches))
     loss = "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
@@ -112,6 +114,11 @@ def trained(net: str, bits: str, data: datasets.Dataset) -> keras.Model:
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
     return model
+
+
+def num_epochs(net: str) -> int:
+    """Returns for how long a net is trained."""
+    return _EPOCHS.value or (3 if net == "resnet20" else 10)
 
 
 def measure(
@@ -131,7 +138,7 @@ def measure(
         "bits": bits,
         "storage": storage,
         "seed": _SEED.value,
-        "epochs": _EPOCHS.value,
+        "epochs": num_epochs(net),
         "train_images": len(data.x_train),
         "test_images": len(tested[1]),
         "test_accuracy": round(100 * before, 2),
@@ -153,7 +160,11 @@ def _network(net: str) -> keras.Model:
     if net == "resnet20":
         return wrpn_tf.applications.ResNet20()
     if net == "mobilenetv2":
-        return keras.applications.MobileNetV2((32, 32, 3), 0.35, weights=None, classes=10)
+        model = keras.applications.MobileNetV2((32, 32, 3), 0.35, weights=None, classes=10)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.9  # Its own 0.999 takes thousands of steps.
+        return model
     raise app.UsageError(f"--nets must be among digits, resnet20, mobilenetv2, got {net}.")
 
 
