@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tflite_export import layer_operations
+from tflite_export import kernel_layers, layer_operations
 from tflite_export.batch_norm_folding import fold
-from tflite_export.integer_model import Concatenation, Operation, Reshape, Shift, Tensor
-from tflite_export.layer_operations import ModelInput, Pending
+from tflite_export.integer_model import (
+    Concatenation,
+    Operation,
+    Reshape,
+    Shift,
+    Softmax,
+    Tensor,
+)
+from tflite_export.pending import ModelInput, Pending
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class, model_graph
 from wrpn_tf.quantization import inner_layer, is_quantized, output_quantizer, weight_quantizers
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
@@ -78,6 +86,7 @@ class _Reader:
             self._values[key] = ModelInput(key)
         for call in self._graph.calls:
             self._read_call(call)
+        _check_softmax_is_last(self._operations)
         outputs = [self._values[key] for key in self._graph.outputs]
         for value in outputs:
             if not isinstance(value, Tensor):
@@ -109,7 +118,7 @@ class _Reader:
         if quantizer is not None:
             value = self._round(value, name, quantizer, self._shape(call))
         elif isinstance(value, Pending) and value.moves_levels:
-            value = self._add(value, _like(value.sources[0], name, value.shape))
+            value = self._add(value, _like(value.sources[0], name, self._shape(call)))
         self._values[call.outputs[0]] = value
 
     def _round(
@@ -131,11 +140,15 @@ class _Reader:
                 f"`model`: {name!r} rounds levels once more that {value.name!r} rounded; the "
                 "exporter has no operation for that."
             )
-        if value.limit < (tensor.high - 0.5) * tensor.scale:
-            raise ValueError(
-                f"`model`: the range of {name!r} must not exceed its ReLU's {value.limit}, got "
-                f"{tensor.high * tensor.scale}."
-            )
+        for limit in (
+            value.limit,
+            *(getattr(member, "limit", math.inf) for member in value.members),
+        ):
+            if limit < (tensor.high - 0.5) * tensor.scale:
+                raise ValueError(
+                    f"`model`: the range of {name!r} must not exceed its ReLU's {limit}, got "
+                    f"{tensor.high * tensor.scale}."
+                )
         return self._add(value, tensor)
 
     def _add(self, value: Pending, output: Tensor) -> Tensor:
@@ -164,7 +177,7 @@ class _Reader:
         if isinstance(member, Tensor):
             if (member.low, member.high) == (joined.low, joined.high):
                 return member.name
-            member = layer_operations.rounded_again(f"{joined.name}/{index}", member)
+            member = kernel_layers.rounded_again(f"{joined.name}/{index}", member)
         part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)
         return self._add(member, part).name
 
@@ -241,6 +254,17 @@ def _check_quantized(graph: ModelGraph) -> None:
     ]
     if left:
         raise ValueError(f"`model` must have no layer left in float, got {_listed(left)}.")
+
+
+def _check_softmax_is_last(operations: Sequence[Operation]) -> None:
+    """Kernels compute a softmax of their own each; nothing exact can come behind one."""
+    written = {op.output: op.name for op in operations if isinstance(op, Softmax)}
+    for operation in operations:
+        for name in written.keys() & set(operation.inputs):
+            raise ValueError(
+                f"`model`: the softmax {written[name]!r} must be an output that no layer reads, "
+                f"got {operation.name!r} behind it."
+            )
 
 
 def _is_float(layer: Any) -> bool:

@@ -1,0 +1,117 @@
+"""Keras layers that multiply by weights, as pending operations with TFLite's layout of weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tflite_export.batch_norm_folding import Origin
+from tflite_export.integer_model import (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Operation,
+    Tensor,
+    TransposeConv,
+)
+from tflite_export.pending import Pending
+from wrpn_tf.keras_flavor import LayerCall
+from wrpn_tf.quantization import inner_layer, weight_quantizers
+
+
+def rounded_again(name: str, source: Tensor) -> Pending:
+    """Returns what takes levels to another grid: a pending depthwise convolution by 1."""
+    return by_ones(name, source, (1, 1), 1, source.shape, Origin(np.ones(source.shape[-1])))
+
+
+def by_ones(
+    name: str,
+    source: Tensor,
+    window: tuple[int, int],
+    strides: int | tuple[int, int],
+    shape: tuple[int, ...],
+    origin: Origin,
+) -> Pending:
+    """Returns a pending depthwise convolution whose integers are all 1."""
+    if len(source.shape) != 3:
+        raise ValueError(
+            f"`model`: {name!r} must read [height, width, channels], got {source.shape}."
+        )
+    steps = (strides, strides) if isinstance(strides, int) else tuple(strides)
+    return Pending(
+        operation=DepthwiseConv2D(name, (source.name,), "", None, steps, "valid"),
+        sources=(source,),
+        shape=shape,
+        integers=np.ones((1, *window, source.shape[-1]), np.int8),
+        num_bits=2,
+        channel_axis=-1,
+        origin=origin,
+    )
+
+
+def _kernel(
+    call: LayerCall, source: Tensor, operation: Operation, order: tuple[int, ...], axis: int = 0
+) -> Pending:
+    """A kernel layer; `order` brings Keras' axes into TFLite's, output channels along `axis`."""
+    ((_, (variable, quantizer)),) = weight_quantizers(call.layer).items()
+    integers = np.asarray(quantizer.to_int(variable), np.int8)
+    steps = np.broadcast_to(np.asarray(quantizer.scale(variable), np.float64), integers.shape)
+    if isinstance(operation, DepthwiseConv2D):
+        flat = (1, *integers.shape[:2], -1)
+        integers, steps = integers.reshape(flat), steps.reshape(flat)
+    integers, steps = integers.transpose(order), np.moveaxis(steps.transpose(order), axis, 0)
+    step = steps.reshape(len(steps), -1)[:, 0].copy()
+    layer = inner_layer(call.layer)
+    bias = layer.bias if layer.use_bias else None
+    return Pending(
+        operation=operation,
+        sources=(source,),
+        shape=call.output_shapes[0][1:],
+        integers=np.ascontiguousarray(integers),
+        num_bits=quantizer.num_bits,
+        channel_axis=axis,
+        origin=Origin(step, (variable, quantizer), bias),
+    )
+
+
+def conv2d(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    """Returns a Conv2D layer, grouped or not, as a pending convolution."""
+    operation = Conv2D(name, (sources[0].name,), "", None, *_window(call, name))
+    return _kernel(call, sources[0], operation, (3, 0, 1, 2))
+
+
+def depthwise(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    """Returns a DepthwiseConv2D layer as a pending depthwise convolution."""
+    operation = DepthwiseConv2D(name, (sources[0].name,), "", None, *_window(call, name))
+    return _kernel(call, sources[0], operation, (0, 1, 2, 3), axis=-1)
+
+
+def transposed(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    """Returns a Conv2DTranspose layer as a pending transposed convolution."""
+    strides, padding, dilation = _window(call, name)
+    if dilation != (1, 1) or getattr(inner_layer(call.layer), "output_padding", None):
+        raise ValueError(f"`model`: {name!r} must have no dilation and no output padding.")
+    operation = TransposeConv(name, (sources[0].name,), "", None, strides, padding)
+    return _kernel(call, sources[0], operation, (2, 0, 1, 3))
+
+
+def dense(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    """Returns a Dense layer as a pending fully connected operation."""
+    operation = FullyConnected(name, (sources[0].name,), "", None)
+    return _kernel(call, sources[0], operation, (1, 0))
+
+
+def _window(call: LayerCall, name: str) -> tuple[tuple[int, int], str, tuple[int, int]]:
+    """Strides, padding and dilation of a convolution."""
+    layer = inner_layer(call.layer)
+    check_channels_last(layer, name)
+    return tuple(layer.strides), layer.padding, tuple(layer.dilation_rate)
+
+
+def check_channels_last(layer: Any, name: str) -> None:
+    """Raises ValueError unless a layer keeps its channels on the last axis."""
+    if layer.data_format != "channels_last":
+        raise ValueError(
+            f"`model`: {name!r} must have data_format 'channels_last', got {layer.data_format!r}."
+        )
