@@ -36,7 +36,7 @@ def trained(flavor_name):
     flavor = get_flavor(flavor_name)
     images, labels, _ = digits()
     model = export_networks.build(flavor)
-    export_networks.train(model, flavor, images, labels, epochs=12, learning_rate=5e-3)
+    export_networks.train(model, flavor, images, labels, epochs=25, learning_rate=1e-2)
     return model
 
 
@@ -49,7 +49,7 @@ def quantized(flavor_name, num_bits_weight, num_bits_activation):
         num_bits_weight=num_bits_weight,
         num_bits_activation=num_bits_activation,
     )
-    export_networks.train(model, flavor, images, labels, epochs=4, learning_rate=2e-3)
+    export_networks.train(model, flavor, images, labels, epochs=8, learning_rate=5e-3)
     return model
 
 
