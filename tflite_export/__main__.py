@@ -18,6 +18,7 @@ import numpy as np
 
 from tflite_export.converter import check_writable, convert, save
 from tflite_export.description import describe
+from tflite_export.graph_reader import fold_model
 from tflite_export.saved_models import load_model
 from tflite_export.snap_model import snap
 from tflite_export.storage import STORAGES
@@ -31,26 +32,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Converts a model; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        target = check_writable(options.output)
-        model = load_model(options.model)
-        images = _images(options.images, model)
-        _say("snapping scales and biases")
-        snapped, moves = snap(model, options.storage)
-        _say(str(moves))
-        _say("writing the file")
-        blob = convert(
-            snapped,
-            options.storage,
-            snap_first=False,
-            input_type=options.input_type,
-            output_type=options.output_type,
-        )
-        report = verify(snapped, blob, images)
+        return _export(options)
     except (OSError, OverflowError, TypeError, ValueError) as error:
         _say(f"error: {error}")
         return 2
-    print(describe(blob))  # noqa: T201
-    print(report)  # noqa: T201
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Converts, proves and writes; returns 0, or 1 if a proof failed."""
+    target = check_writable(options.output)
+    model = load_model(options.model)
+    if target.exists() and os.path.samefile(options.model, target):
+        raise ValueError(f"`OUT.tflite` must be another file than `MODEL`, got {options.output!r}.")
+    images = _images(options.images, model)
+    _say("snapping scales and biases")
+    snapped, moves = snap(model, options.storage)
+    _say(str(moves))
+    _say("writing the file")
+    blob = convert(
+        snapped,
+        options.storage,
+        snap_first=False,
+        input_type=options.input_type,
+        output_type=options.output_type,
+    )
+    report = verify(snapped, blob, images)
+    print(describe(blob))
+    print(report)
     if not report.exact:
         _say(f"{options.output} was not written: a proof failed.")
         return 1
@@ -78,22 +86,45 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _images(path: str | None, model: Any) -> np.ndarray:
-    """The images of a file, or random ones."""
+def _images(path: str | None, model: Any) -> Any:
+    """The images of a file, or random ones: one array per input of the model."""
+    folded = fold_model(model)
     if path is not None:
-        return np.load(path)
+        if len(folded.inputs) != 1:
+            raise ValueError(
+                f"`--images` must be left out for a model of {len(folded.inputs)} inputs; call "
+                "`tflite_export.verify` with a list of arrays."
+            )
+        return _loaded_images(path)
+    generator = np.random.default_rng(0)
+    images = []
     graph = model_graph(model)
-    if len(graph.inputs) != 1:
-        raise ValueError("`--images` must be given for a model of several inputs.")
-    shape = graph.shapes[graph.inputs[0]][1:]
-    if None in shape:
-        raise ValueError(f"`MODEL` must have a fixed input shape, got {shape}.")
-    _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in [0, 1]")
-    return np.random.default_rng(0).random((_RANDOM_IMAGES, *shape), np.float32)
+    for key, name in zip(graph.inputs, folded.inputs, strict=True):
+        tensor = folded.tensors[name]
+        # Behind the layers in front of it, an input's range says nothing of what these read.
+        ends = (
+            (0, 255)
+            if folded.preprocessing
+            else np.multiply(tensor.scale, [tensor.low, tensor.high])
+        )
+        _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in {ends[0]:g}..{ends[1]:g}")
+        shape = (_RANDOM_IMAGES, *graph.shapes[key][1:])
+        images.append(generator.uniform(*ends, shape).astype(np.float32))
+    return images
+
+
+def _loaded_images(path: str) -> np.ndarray:
+    try:
+        images = np.load(path)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"`--images` must be a file of NumPy's `save`, got {path!r}.") from error
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"`--images` must hold one array, got {path!r}.")
+    return images
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
