@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import output_quantizer
+from wrpn_tf.simulation.checks import check_images
 
 _BATCH_SIZE = 64
 
@@ -30,37 +31,6 @@ def tensor_names(graph: ModelGraph) -> dict[int, str]:
     return names
 
 
-def check_images(images: Any, graph: ModelGraph) -> list[npt.NDArray[np.float32]]:
-    """Returns a model's inputs as float32 arrays, one for each input, batch first.
-
-    Raises:
-        TypeError: If they are not numbers.
-        ValueError: If there are none, their shapes are not the model's, or they are not finite.
-    """
-    arrays = [np.asarray(value) for value in graph.flatten(images)]
-    if len(arrays) != len(graph.inputs):
-        raise ValueError(
-            f"`images` must hold {len(graph.inputs)} arrays, as the model has inputs, "
-            f"got {len(arrays)}."
-        )
-    for key, array in zip(graph.inputs, arrays, strict=True):
-        if not (np.issubdtype(array.dtype, np.number) and np.isrealobj(array)):
-            raise TypeError(f"`images` must be real numbers, got an array of {array.dtype}.")
-        wanted = graph.shapes[key]
-        fits = array.ndim == len(wanted) and all(
-            size == w or w is None for size, w in zip(array.shape[1:], wanted[1:], strict=True)
-        )
-        if not fits or not len(array) or len(array) != len(arrays[0]):
-            expected = ", ".join(str(size) for size in wanted[1:])
-            raise ValueError(
-                f"`images` must have the shape (images, {expected}), at least one of them, "
-                f"got {array.shape}."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError("`images` must be finite, got NaN or infinity.")
-    return [array.astype(np.float32) for array in arrays]
-
-
 def keras_levels(model: Any, images: Any) -> dict[str, npt.NDArray[np.int32]]:
     """Returns the levels of every rounded tensor as Keras computes them: name -> integers.
 
@@ -69,12 +39,12 @@ def keras_levels(model: Any, images: Any) -> dict[str, npt.NDArray[np.int32]]:
         images: Its input, or inputs, batch first.
 
     Raises:
-        TypeError, ValueError: As `check_images`, or if `model` is no Keras model.
+        TypeError, ValueError: As `wrpn_tf.simulation.simulate`, or if `model` is no Keras model.
     """
     graph = model_graph(model)
     names = tensor_names(graph)
     levels: dict[str, list[npt.NDArray[np.int32]]] = {name: [] for name in names.values()}
-    for batch in _batches(check_images(images, graph)):
+    for batch in _batches(check_images(graph, images)):
         for call, result in _walk(graph, batch):
             if call.outputs[0] in names:
                 quantizer, variables = output_quantizer(call.layer)

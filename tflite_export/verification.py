@@ -17,7 +17,7 @@ from tflite_export.flatbuffer import TYPES, write
 from tflite_export.flatbuffer_checks import compare
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import IntegerModel
-from tflite_export.keras_levels import check_images, keras_levels, tensor_names
+from tflite_export.keras_levels import keras_levels, tensor_names
 from tflite_export.lowering import lower
 from tflite_export.proof import prove
 from tflite_export.report import VerificationReport
@@ -28,6 +28,7 @@ from tflite_export.verification_findings import ACCELERATOR, KERAS, Findings, Le
 from tflite_export.verification_progress import Progress
 from wrpn_tf.keras_flavor import model_graph
 from wrpn_tf.simulation import simulate
+from wrpn_tf.simulation.checks import check_images
 
 _BATCH_LEVELS = 2**23  # that each source may hold at a time
 _FAR_OUTSIDE = 8.0
@@ -70,7 +71,7 @@ def verify(
             input's range, `blob` is no TFLite file, `storage` is unknown, or there is no runtime.
     """
     fold_model(model)  # refuses models that have no integer form, before anything else
-    inputs = check_images(images, model_graph(model))
+    inputs = check_images(model_graph(model), images)
     model, expected, storage, differences = _snapped_or_not(model, blob, storage)
     folded, graph = fold_model(model), model_graph(model)
     if not folded.preprocessing:

@@ -85,6 +85,23 @@ def test_other_input_and_output_types_are_verified_too(model, kind, images):
     assert verify(model, blob, images, runtimes=LITERT).exact
 
 
+def test_several_inputs_go_by_name(flavor):
+    flavor.keras.utils.set_random_seed(3)
+    L = flavor.layers
+    left, right = (flavor.keras.Input((6, 6, 2), name=name) for name in ("zeta", "alpha"))
+    branches = [
+        L.Conv2D(4, 3, padding="same", name=f"c{i}")(x) for i, x in enumerate((left, right))
+    ]
+    x = L.ReLU(name="relu")(L.Add(name="sum")(branches))
+    x = L.Dense(3, name="head")(L.Flatten(name="flat")(x))
+    net = flavor.keras.Model({"zeta": left, "alpha": right}, x)
+    inputs = {"zeta": make_images(9, 6), "alpha": 3 * make_images(9, 6, seed=5) - 1}
+    model = quantize_model(net, first_layer=6, last_layer=6)
+    calibrate(model, [inputs], verbose=False)
+    report = verify(model, convert(model), inputs, runtimes=LITERT)
+    assert report.exact, str(report)
+
+
 def test_batches_give_the_report_of_the_whole(model, blob, images, monkeypatch):
     whole = verify(model, blob, images, runtimes=LITERT)
     monkeypatch.setattr("tflite_export.verification._BATCH_LEVELS", 3000)
@@ -166,7 +183,7 @@ def test_bytes_of_another_kind_are_refused(model, images):
         (np.zeros((8, 8, 2), np.float32), r"got \(8, 8, 2\)"),
         (np.zeros((0, 8, 8, 2), np.float32), r"got \(0, 8, 8, 2\)"),
         (np.full((2, 8, 8, 2), np.nan, np.float32), "got NaN or infinity"),
-        ([np.zeros((2, 8, 8, 2))] * 2, "must hold 1 arrays, as the model has inputs, got 2"),
+        ([np.zeros((2, 8, 8, 2))] * 2, "must be 1 arrays, one per model input, got 2"),
         (np.full((2, 8, 8, 2), 255, np.float32), r"got values in 255\.\.255"),
     ],
 )
@@ -176,7 +193,7 @@ def test_images_that_do_not_fit_are_refused(model, blob, images, came):
 
 
 def test_images_of_text_are_refused(model, blob):
-    with pytest.raises(TypeError, match="`images` must be real numbers, got an array of <U3"):
+    with pytest.raises(TypeError, match="`images` must hold numbers, got the type <U3"):
         verify(model, blob, np.full((2, 8, 8, 2), "abc"))
 
 
