@@ -160,14 +160,7 @@ class _Reader:
             ]
             operation: Operation = Concatenation(output.name, tuple(names), output.name, value.axis)
         else:
-            written = output
-            if value.shape != output.shape:
-                written = dataclasses.replace(output, name=f"{output.name}/flat", shape=value.shape)
-                self._tensors[written.name] = written
-            operation = self._completed(value, written)
-            if written is not output:
-                self._operations.append(operation)
-                operation = Reshape(output.name, (written.name,), output.name)
+            operation = self._reshaped(value, output)
         self._tensors[output.name] = output
         self._operations.append(operation)
         return output
@@ -180,6 +173,23 @@ class _Reader:
             member = kernel_layers.rounded_again(f"{joined.name}/{index}", member)
         part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)
         return self._add(member, part).name
+
+    def _reshaped(self, value: Pending, output: Tensor) -> Operation:
+        """A completed operation, between reshapes if it works on other shapes than its layer."""
+        source = value.sources[0]
+        read, written = value.inner_shapes or (source.shape, output.shape)
+        if read != source.shape:
+            image = dataclasses.replace(source, name=f"{output.name}/image", shape=read)
+            self._tensors[image.name] = image
+            self._operations.append(Reshape(image.name, (source.name,), image.name))
+            operation = dataclasses.replace(value.operation, inputs=(image.name,))
+            value = dataclasses.replace(value, operation=operation, sources=(image,))
+        if written == output.shape:
+            return self._completed(value, output)
+        flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)
+        self._tensors[flat.name] = flat
+        self._operations.append(self._completed(value, flat))
+        return Reshape(output.name, (flat.name,), output.name)
 
     def _completed(self, value: Pending, output: Tensor) -> Operation:
         """A pending operation with its output, its folded kernel and its clamp at 0."""

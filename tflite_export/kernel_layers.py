@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,21 @@ def by_ones(
     shape: tuple[int, ...],
     origin: Origin,
 ) -> Pending:
-    """Returns a pending depthwise convolution whose integers are all 1."""
-    if len(source.shape) != 3:
-        raise ValueError(
-            f"`model`: {name!r} must read [height, width, channels], got {source.shape}."
-        )
+    """Returns a pending depthwise convolution whose integers are all 1.
+
+    It sees features and sequences as images of one row, and what a mean leaves as one pixel.
+    """
+    channels = source.shape[-1]
+    image = (1, math.prod(source.shape[:-1]), channels)
+    read = source.shape if len(source.shape) == 3 else image
+    written = shape if len(shape) == 3 else (1, math.prod(shape[:-1]), channels)
     steps = (strides, strides) if isinstance(strides, int) else tuple(strides)
     return Pending(
         operation=DepthwiseConv2D(name, (source.name,), "", None, steps, "valid"),
         sources=(source,),
         shape=shape,
-        integers=np.ones((1, *window, source.shape[-1]), np.int8),
+        inner_shapes=(read, written),
+        integers=np.ones((1, *window, channels), np.int8),
         num_bits=2,
         channel_axis=-1,
         origin=origin,

@@ -181,7 +181,7 @@ def _global_average_pool(
 ) -> Pending:
     (source,) = sources
     check_channels_last(inner_layer(call.layer), name)
-    return _mean(name, source, source.shape[:2], 1, (1, 1, source.shape[-1]))
+    return _mean(name, source, source.shape[:2], 1, shape)
 
 
 def _mean(name: str, source: Tensor, window: Any, strides: Any, shape: Any) -> Pending:
@@ -194,9 +194,10 @@ def _global_max_pool(
 ) -> Pending:
     (source,) = sources
     check_channels_last(inner_layer(call.layer), name)
-    window = (source.shape[0], source.shape[1])
-    operation = MaxPool2D(name, (source.name,), "", window)
-    return Pending(operation, sources, (1, 1, source.shape[-1]), moves_levels=True)
+    height, width, channels = source.shape
+    operation = MaxPool2D(name, (source.name,), "", (height, width))
+    inner_shapes = (source.shape, (1, 1, channels))
+    return Pending(operation, sources, shape, inner_shapes, moves_levels=True)
 
 
 def _pad(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:

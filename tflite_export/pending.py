@@ -30,7 +30,9 @@ class Pending:
     Attributes:
         operation: The operation; output and kernel are filled in at the end.
         sources: The tensors that it reads.
-        shape: Of what it writes, without the batch dimension.
+        shape: Of its result, without the batch dimension.
+        inner_shapes: What the operation itself reads and writes, where it works on [height, width,
+            channels] and the layer does not.
         moves_levels: Its output is on its input's grid and needs no rounding.
         integers: The weights in TFLite's layout; None without any.
         num_bits: Bits of the integers.
@@ -45,6 +47,7 @@ class Pending:
     operation: Operation
     sources: tuple[Tensor, ...]
     shape: tuple[int, ...]
+    inner_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     moves_levels: bool = False
     integers: npt.NDArray[np.int8] | None = None
     num_bits: int = 8

@@ -270,6 +270,20 @@ def test_operators_are_rounded_behind_them(flavor, listed):
     }
 
 
+def test_a_norm_behind_a_layers_own_relu_is_an_operation_of_its_own(flavor, listed):
+    L = flavor.layers
+    inputs = flavor.keras.Input((8, 8, 3), name="a")
+    x = L.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+    x = L.BatchNormalization(name="bn")(x)
+    model = flavor.keras.Model(inputs, L.Conv2D(2, 3, name="head")(x))
+    assert listed(quantize_model(model)) == {
+        "a": "i8",
+        "conv": "w8 o8",
+        "bn": "s8",
+        "head": "w8 o8",
+    }
+
+
 def test_a_nested_model_with_operators_may_be_called_twice(flavor, listed):
     L = flavor.layers
     block_inputs = flavor.keras.Input((4,))

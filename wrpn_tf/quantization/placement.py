@@ -120,6 +120,8 @@ def _rounds(key: int, graph: ModelGraph) -> bool:
         return False
     if has_unit_range(call.layer) and key in graph.outputs:
         return False  # probabilities, computed from rounded logits
+    if kind is Kind.KERNEL and fused_relu_limit(call.layer) is not None:
+        kind = Kind.RELU  # so ends its operation, and a batch norm behind it is one of its own
     follower = _only_consumer(key, graph)
     return follower is None or kind_of(follower.layer) not in _FOLLOWERS[kind]
 

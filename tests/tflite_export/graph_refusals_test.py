@@ -1,0 +1,164 @@
+"""What the exporter refuses to read, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tflite_export.small_models import chain, quantized, residual_net
+from tflite_export.graph_reader import fold_model
+from wrpn_tf import quantize_model
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.quantization import ObservedQuantizer, output_quantizer
+
+L = KERAS.layers
+
+
+def refusal(model):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        fold_model(model)
+    return str(caught.value)
+
+
+def test_a_float_model_is_refused(flavor):
+    message = refusal(chain(flavor, flavor.layers.Dense(2)))
+    assert "`model` must be quantized, got the float model 'net'" in message
+    assert "wrpn_tf.quantize_model" in message
+
+
+def test_something_else_is_refused():
+    with pytest.raises(TypeError, match="must be a Keras 3 or tf_keras model, got str"):
+        fold_model("model.keras")
+
+
+def test_an_unbuilt_model_is_refused(flavor):
+    assert "must be built" in refusal(flavor.keras.Sequential([flavor.layers.Dense(2)]))
+
+
+@pytest.mark.parametrize("arguments", [{"first_layer": "float"}, {"overrides": {"conv1": "float"}}])
+def test_layers_left_in_float_are_named(arguments):
+    model = quantized(residual_net(KERAS), **arguments)
+    name = "stem" if "first_layer" in arguments else "conv1"
+    message = refusal(model)
+    assert "`model` must have no layer left in float" in message
+    assert f"{name} (Conv2D)" in message
+
+
+def test_a_float_head_is_named():
+    message = refusal(quantized(residual_net(KERAS), last_layer="float"))
+    assert "head (Dense)" in message
+
+
+def test_values_left_in_float_are_refused():
+    overrides = {"relu1": "float"}
+    message = refusal(quantized(residual_net(KERAS), overrides=overrides))
+    assert "'quant_conv2' must read rounded values" in message
+    assert "left in float" in message
+
+
+def test_layers_without_an_integer_form_are_named():
+    with pytest.warns(UserWarning, match="stays float"):
+        model = quantized(chain(KERAS, L.Dense(4), L.LayerNormalization(name="norm"), L.Dense(2)))
+    assert "norm (LayerNormalization)" in refusal(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda L: L.Activation("tanh", name="x"), "'quant_x' (Activation 'tanh')"),
+        (lambda L: L.LeakyReLU(name="x"), "'quant_x' (LeakyReLU)"),
+        (lambda L: L.ReLU(negative_slope=0.5, name="x"), "'x' (ReLU with a slope or a"),
+        (lambda L: L.UpSampling2D(name="x"), "'x' (UpSampling2D)"),
+    ],
+)
+def test_unknown_layers_are_named_with_what_is_known(make, words):
+    layers = (L.Conv2D(4, 3, name="a"), L.BatchNormalization(), make(L), L.Conv2D(2, 1, name="b"))
+    message = refusal(quantized(chain(KERAS, *layers)))
+    assert words in message
+    assert "has no integer form" in message
+    assert "Conv2D, Conv2DTranspose, Dense" in message
+
+
+def test_an_input_that_nothing_rounds_is_refused():
+    model = chain(KERAS, L.Flatten(), L.Dense(2, name="head"), dtype="uint8")
+    message = refusal(quantize_model(model))
+    assert "the model's input" in message
+
+
+def test_unknown_shapes_are_refused():
+    x = inputs = KERAS.keras.Input((None, None, 3), name="image")
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(x))
+    model = quantize_model(KERAS.keras.Model(inputs, L.Dense(2)(x)))
+    message = refusal(model)
+    assert "fixed shapes behind the batch dimension, got (None, None, 3)" in message
+
+
+def test_channels_first_is_refused():
+    layers = (L.Conv2D(4, 3, data_format="channels_first", name="conv"), L.ReLU())
+    model = quantized(chain(KERAS, *layers), calibrated=False)
+    for layer in model.layers:
+        quantizer, variables = output_quantizer(layer) or (None, None)
+        if isinstance(quantizer, ObservedQuantizer):
+            quantizer.set_range(variables, 0.0, 1.0)
+    message = refusal(model)
+    assert "'quant_conv' must have data_format 'channels_last', got 'channels_first'" in message
+
+
+def test_a_flattening_that_moves_channels_is_refused():
+    layers = (L.Conv2D(4, 3, activation="relu"), L.Flatten("channels_first", name="flat"))
+    message = refusal(quantized(chain(KERAS, *layers, L.Dense(2))))
+    assert "'flat' must have data_format 'channels_last'" in message
+
+
+def test_ranges_without_data_are_refused(flavor):
+    message = refusal(quantized(residual_net(flavor), calibrated=False))
+    assert "the range of 'quant_image' saw no data yet" in message
+    assert "wrpn_tf.calibrate" in message
+
+
+def test_a_sum_of_three_and_a_broadcast_are_refused():
+    inputs = KERAS.keras.Input((4,), name="image")
+    for widths in ((3, 3, 3), (3, 1)):
+        parts = [L.Dense(width, activation="relu")(inputs) for width in widths]
+        model = KERAS.keras.Model(inputs, L.Dense(2)(L.Add(name="add")(parts)))
+        assert "'quant_add' must add two tensors of one shape" in refusal(quantized(model))
+
+
+def test_a_norm_over_another_axis_is_refused():
+    model = chain(KERAS, L.Conv2D(4, 3), L.BatchNormalization(axis=1, name="norm"), L.ReLU())
+    assert "must normalise the last axis, got axis" in refusal(quantized(model))
+
+
+def test_a_softmax_over_another_axis_is_refused():
+    model = chain(KERAS, L.Dense(3), L.Softmax(axis=1, name="share"), shape=(5, 4))
+    assert "'share' must be a softmax over the last axis, got axis 1" in refusal(quantized(model))
+
+
+@pytest.mark.parametrize("is_output", [False, True])
+def test_a_softmax_that_a_layer_reads_is_refused(is_output):
+    inputs = KERAS.keras.Input((4,), name="image")
+    share = L.Dense(3, activation="softmax", name="share")(inputs)
+    head = L.Dense(2, name="head")(share)
+    model = KERAS.keras.Model(inputs, [head, share] if is_output else head)
+    message = refusal(quantized(model))
+    assert "must be an output that no layer reads, got 'quant_head' behind it" in message
+
+
+def test_an_average_over_partial_windows_is_refused():
+    pool = L.AveragePooling2D(3, padding="same", name="mean")
+    model = chain(KERAS, L.Conv2D(4, 1, activation="relu"), pool)
+    assert "'quant_mean' must average whole windows" in refusal(quantized(model))
+
+
+def test_a_range_above_the_relus_limit_in_a_concatenation_is_refused():
+    """A branch that saturates at 6 cannot be clamped by a grid that ends at 9."""
+    L = KERAS.layers
+    inputs = KERAS.keras.Input((8, 8, 3), name="image")
+    branches = [
+        L.ReLU(limit)(L.Conv2D(2, k, padding="same")(inputs)) for k, limit in ((1, 6.0), (3, None))
+    ]
+    join = L.Concatenate(name="join")(branches)
+    model = quantized(KERAS.keras.Model(inputs, L.Conv2D(2, 1)(join)))
+    fold_model(model)
+    quantizer, variables = output_quantizer(model.get_layer("quant_join"))
+    quantizer.set_range(variables, 0.0, 9.0)
+    assert "the range of 'quant_join' must not exceed its ReLU's 6.0" in refusal(model)
