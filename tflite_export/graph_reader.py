@@ -189,7 +189,7 @@ class _Reader:
         flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)
         self._tensors[flat.name] = flat
         self._operations.append(self._completed(value, flat))
-        return Reshape(output.name, (flat.name,), output.name)
+        return Reshape(f"{output.name}/reshape", (flat.name,), output.name)
 
     def _completed(self, value: Pending, output: Tensor) -> Operation:
         """A pending operation with its output, its folded kernel and its clamp at 0."""

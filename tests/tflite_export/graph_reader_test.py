@@ -18,7 +18,9 @@ def read(model, **arguments):
 
 
 def outlines(model, **arguments):
-    return outline(read(model, **arguments).operations)
+    operations = read(model, **arguments).operations
+    assert len({op.name for op in operations}) == len(operations)
+    return outline(operations)
 
 
 def test_a_convolutional_net(flavor):
