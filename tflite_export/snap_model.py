@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.batch_norm_folding import FoldedKernel, adopt
+from tflite_export.batch_norm_folding import FoldedKernel, Origin, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import Operation
 from tflite_export.lowering import channels_of
@@ -23,6 +23,9 @@ from tflite_export.snapping import (
 from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
 from wrpn_tf.keras_flavor import flavor_of
+
+_ROUNDS = 4
+_FLOAT32_ERROR = 1e-7
 
 
 def snap(
@@ -42,28 +45,46 @@ def snap(
         examples: Inputs and integer labels, to report the top-1 accuracy before and after.
 
     Raises:
-        TypeError, ValueError: As `lower`.
+        TypeError, ValueError: As `lower`; if `examples` are no inputs and labels of the model; or
+            if a layer with weights is called more than once.
     """
     check_storage(storage)
     before = fold_model(model)
+    _check_called_once(before)
+    if examples is not None:
+        _check_examples(examples, model)
     snapped = copy_model(model)
+    solved: dict[str, SnappedChannels] = {}
     scales = choose_scales(
-        before, lambda operation, known: _exact_scale(operation, before, known, storage)
+        before, lambda operation, known: _exact_scale(operation, before, known, storage, solved)
     )
     _adopt_scales(fold_model(snapped), scales)
-    folded = fold_model(snapped)
-    layers = []
-    for operation in folded.operations:
-        if isinstance(getattr(operation, "kernel", None), FoldedKernel):
-            layers.append(_snap_operation(operation, folded, storage))
+    start = fold_model(snapped)
+    for operation in _kernel_operations(start):
+        _snap_operation(operation, start, storage, solved.get(operation.name))
+    for rounds_left in reversed(range(_ROUNDS)):
+        # What a layer adopted is float32, and the step of its weights a mean of such numbers.
+        final = fold_model(snapped)
+        layers = [
+            _moves(*pair, final, storage)
+            for pair in zip(_kernel_operations(start), _kernel_operations(final), strict=True)
+        ]
+        missed = {moves.name for moves in layers if not moves.exact.all()}
+        if not (missed and rounds_left):
+            break
+        for operation in _kernel_operations(final):
+            if operation.name in missed:
+                _snap_operation(operation, final, storage)
     report = SnapReport(
         layers=tuple(layers),
         tensors={
-            name: float(scales[name]) / float(tensor.scale) - 1
+            name: float(final.tensors[name].scale) / float(tensor.scale) - 1
             for name, tensor in before.tensors.items()
             if name in before.quantizers
         },
-        accuracies=examples and tuple(top_1(each, examples) for each in (model, snapped)),
+        accuracies=None
+        if examples is None
+        else tuple(top_1(each, examples) for each in (model, snapped)),
     )
     return snapped, report
 
@@ -82,6 +103,45 @@ def top_1(model: Any, examples: tuple[Any, Any]) -> float:
     return float(np.mean(predicted == np.asarray(labels).reshape(predicted.shape)))
 
 
+def _check_called_once(folded: FoldedModel) -> None:
+    """Refuses layers whose one scale and bias would have to fit several operations."""
+    users: dict[int, list[str]] = {}
+    for operation in folded.operations:
+        kernel = getattr(operation, "kernel", None)
+        if isinstance(kernel, FoldedKernel):
+            origin = kernel.origin
+            held = origin.batch_norm if origin.batch_norm is not None else origin.kernel
+            if held is not None:
+                variable = held[0] if isinstance(held, tuple) else held
+                users.setdefault(id(variable), []).append(operation.name)
+    for names in users.values():
+        if len(names) > 1:
+            raise ValueError(
+                f"`model` must call each layer with weights once, got {len(names)} calls of those "
+                f"of {', '.join(names)}. Give each call a layer of its own."
+            )
+
+
+def _check_examples(examples: tuple[Any, Any], model: Any) -> None:
+    """Refuses what `top_1` cannot compare."""
+    if not isinstance(examples, (tuple, list)) or len(examples) != 2:
+        raise TypeError(
+            f"`examples` must be a pair (inputs, integer labels), got {type(examples).__name__}."
+        )
+    if len(model.outputs) != 1:
+        raise ValueError(
+            f"`examples` must be None for a model of {len(model.outputs)} outputs: there is no one "
+            "top-1 accuracy."
+        )
+    labels, inner = np.asarray(examples[1]), tuple(model.outputs[0].shape)[1:-1]
+    is_one_per_example = labels.shape[1:] in (inner, (*inner, 1))
+    if not is_one_per_example or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"`examples` must have one integer label per example, got labels of shape "
+            f"{labels.shape} and type {labels.dtype}."
+        )
+
+
 def _adopt_scales(folded: FoldedModel, scales: Mapping[str, np.float32]) -> None:
     """Sets the ranges of the model's quantizers, where they change."""
     for name, (quantizer, variables) in folded.quantizers.items():
@@ -90,35 +150,54 @@ def _adopt_scales(folded: FoldedModel, scales: Mapping[str, np.float32]) -> None
             quantizer.set_range(variables, scale * tensor.low, scale * tensor.high)
 
 
-def _snap_operation(operation: Operation, folded: FoldedModel, storage: str) -> LayerMoves:
-    """Snaps one operation's channels, and lets its layers adopt them."""
+def _kernel_operations(folded: FoldedModel) -> list[Operation]:
+    return [op for op in folded.operations if isinstance(getattr(op, "kernel", None), FoldedKernel)]
+
+
+def _snap_operation(
+    operation: Operation,
+    folded: FoldedModel,
+    storage: str,
+    solved: SnappedChannels | None = None,
+) -> None:
+    """Snaps one operation's channels, if they are not solved, and lets its layers adopt them."""
     kernel, tensors = operation.kernel, folded.tensors
-    origin = kernel.origin
     source, output = tensors[operation.inputs[0]], tensors[operation.output]
     channels, rounding = channels_of(operation, tensors, storage)
-    if origin.scale_freedom == "layer":
-        # As if the output's scale were free; then the weights take the move.
-        _, snapped = snap_output_scale(channels, rounding, offset_is_free=origin.has_free_bias)
-    else:
-        snapped = snap_channels(
-            channels,
-            rounding,
-            scale_is_free=origin.scale_freedom == "channel",
-            offset_is_free=origin.has_free_bias,
-        )
+    snapped = solved or _solve(kernel.origin, channels, rounding)
     scale = snapped.scale * (np.float64(output.scale) / np.float64(source.scale))
     bias = snapped.offset * np.float64(output.scale)
     stays = _is_stored_alike(snapped, channels, rounding)
-    scale = np.where(stays | (snapped.multiplier == 0), kernel.scale, scale)
-    bias = np.where(stays, kernel.bias, bias)
-    adopt(kernel, scale, bias)
+    has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
+    scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
+    adopt(kernel, scale, np.where(stays, kernel.bias, bias))
+
+
+def _solve(origin: Origin, channels: Channels, rounding: Rounding) -> SnappedChannels:
+    """The values that an operation's layers shall adopt, as far as these can."""
+    if origin.scale_freedom == "layer":
+        # As if the output's scale were free: it is good already, or the weights take the move.
+        return snap_output_scale(channels, rounding, offset_is_free=origin.has_free_bias)[1]
+    return snap_channels(
+        channels,
+        rounding,
+        scale_is_free=origin.scale_freedom == "channel",
+        offset_is_free=origin.has_free_bias,
+    )
+
+
+def _moves(before: Operation, after: Operation, folded: FoldedModel, storage: str) -> LayerMoves:
+    """What an operation's layers adopted, and how the kernels round it now."""
+    channels, rounding = channels_of(after, folded.tensors, storage)
+    now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
+    unit = np.float64(folded.tensors[after.output].scale)
     return LayerMoves(
-        name=operation.name,
-        scale_moves=scale / kernel.scale - 1,
-        bias_moves=(bias - kernel.bias) / np.float64(output.scale),
-        margins=snapped.margin,
-        relative_margins=snapped.relative_margin,
-        exact=snapped.exact,
+        name=after.name,
+        scale_moves=after.kernel.scale / before.kernel.scale - 1,
+        bias_moves=(after.kernel.bias - before.kernel.bias) / unit,
+        margins=now.margin,
+        relative_margins=now.relative_margin,
+        exact=now.exact,
     )
 
 
@@ -132,13 +211,18 @@ def _is_stored_alike(
 
 
 def _exact_scale(
-    operation: Operation, folded: FoldedModel, scales: Mapping[str, np.float32], storage: str
+    operation: Operation,
+    folded: FoldedModel,
+    scales: Mapping[str, np.float32],
+    storage: str,
+    solved: dict[str, SnappedChannels],
 ) -> np.float32:
-    """The output scale at which an operation whose own scale is fixed is exact."""
+    """The output scale at which an operation is exact whose own scale stays; notes its channels."""
     tensors = {
         name: dataclasses.replace(folded.tensors[name], scale=scales[name])
         for name in (*operation.inputs, operation.output)
     }
     channels, rounding = channels_of(operation, tensors, storage)
     free = operation.kernel.origin.has_free_bias
-    return snap_output_scale(channels, rounding, offset_is_free=free)[0]
+    scale, solved[operation.name] = snap_output_scale(channels, rounding, offset_is_free=free)
+    return scale

@@ -61,7 +61,7 @@ class _Chooser:
         for operation in self._folded.operations:
             if isinstance(operation, Add):
                 self._choose_sum(operation)
-            elif self._has_fixed_scale(operation) and not self._is_bound(operation.output):
+            elif self._wants_output_scale(operation) and not self._is_bound(operation.output):
                 self._set(operation.output, self._output_scale(operation, self._scales))
                 self._bind(operation.output)
         return self._scales
@@ -81,14 +81,31 @@ class _Chooser:
 
     def _may_move(self, name: str, operation: Add) -> bool:
         """Whether an addend's scale can still be chosen: nothing else reads it, and it is free."""
-        group = [other for other, own in self._groups.items() if own == self._groups[name]]
-        readers = [op for op in self._folded.operations if set(op.inputs) & set(group)]
-        writers = [op for op in self._folded.operations if op.output in group]
+        group = self._groups[name]
+        writers = [op for op in self._folded.operations if self._groups[op.output] == group]
         return (
             not self._is_bound(name)
-            and readers == [operation]
+            and self._readers(name) == [operation]
             and not any(self._has_fixed_scale(writer) for writer in writers)
         )
+
+    def _wants_output_scale(self, operation: Operation) -> bool:
+        """Whether an operation's output, rather than its weights, should take the move."""
+        if self._has_fixed_scale(operation):
+            return True
+        kernel = getattr(operation, "kernel", None)
+        if not isinstance(kernel, FoldedKernel) or kernel.origin.scale_freedom != "layer":
+            return False
+        return not any(isinstance(reader, Add) for reader in self._readers(operation.output))
+
+    def _readers(self, name: str) -> list[Operation]:
+        """The operations that read a tensor, or one that must have its scale."""
+        group = self._groups[name]
+        return [
+            op
+            for op in self._folded.operations
+            if any(self._groups[source] == group for source in op.inputs)
+        ]
 
     def _has_fixed_scale(self, operation: Operation) -> bool:
         kernel = getattr(operation, "kernel", None)
