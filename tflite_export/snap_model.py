@@ -24,8 +24,11 @@ from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
 from wrpn_tf.keras_flavor import flavor_of
 
+# What a layer adopts is float32, and the step of its weights a mean of such numbers: where they land
+# beside what was solved, they are solved again from there.
 _ROUNDS = 4
-_FLOAT32_ERROR = 1e-7
+# Of a product of a few float32 numbers.
+_FLOAT32_ERROR = 3e-7
 
 
 def snap(
@@ -59,26 +62,12 @@ def snap(
         before, lambda operation, known: _exact_scale(operation, before, known, storage, solved)
     )
     _adopt_scales(fold_model(snapped), scales)
-    start = fold_model(snapped)
-    for operation in _kernel_operations(start):
-        _snap_operation(operation, start, storage, solved.get(operation.name))
-    for rounds_left in reversed(range(_ROUNDS)):
-        # What a layer adopted is float32, and the step of its weights a mean of such numbers.
-        final = fold_model(snapped)
-        layers = [
-            _moves(*pair, final, storage)
-            for pair in zip(_kernel_operations(start), _kernel_operations(final), strict=True)
-        ]
-        missed = {moves.name for moves in layers if not moves.exact.all()}
-        if not (missed and rounds_left):
-            break
-        for operation in _kernel_operations(final):
-            if operation.name in missed:
-                _snap_operation(operation, final, storage)
+    layers = _snap_operations(snapped, storage, solved)
+    after = fold_model(snapped)
     report = SnapReport(
-        layers=tuple(layers),
+        layers=layers,
         tensors={
-            name: float(final.tensors[name].scale) / float(tensor.scale) - 1
+            name: float(after.tensors[name].scale) / float(tensor.scale) - 1
             for name, tensor in before.tensors.items()
             if name in before.quantizers
         },
@@ -148,6 +137,26 @@ def _adopt_scales(folded: FoldedModel, scales: Mapping[str, np.float32]) -> None
         tensor, scale = folded.tensors[name], float(scales[name])
         if scales[name] != tensor.scale:
             quantizer.set_range(variables, scale * tensor.low, scale * tensor.high)
+
+
+def _snap_operations(
+    model: Any, storage: str, solved: Mapping[str, SnappedChannels]
+) -> tuple[LayerMoves, ...]:
+    """Lets all layers of a model adopt snapped values; returns what moved."""
+    start = fold_model(model)
+    for operation in _kernel_operations(start):
+        _snap_operation(operation, start, storage, solved.get(operation.name))
+    for rounds_left in reversed(range(_ROUNDS)):
+        final = fold_model(model)
+        pairs = zip(_kernel_operations(start), _kernel_operations(final), strict=True)
+        layers = tuple(_moves(before, after, final, storage) for before, after in pairs)
+        missed = {moves.name for moves in layers if not moves.exact.all()}
+        if not (missed and rounds_left):
+            break
+        for operation in _kernel_operations(final):
+            if operation.name in missed:
+                _snap_operation(operation, final, storage)
+    return layers
 
 
 def _kernel_operations(folded: FoldedModel) -> list[Operation]:
