@@ -25,6 +25,7 @@ from tflite_export.kernel_layers import (
     conv2d,
     dense,
     depthwise,
+    mean_of_image,
     rounded_again,
     transposed,
 )
@@ -173,7 +174,8 @@ def _average_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape
             f"`model`: {name!r} must average whole windows, got padding 'same' with windows "
             f"{window} at strides {strides} over {source.shape[:2]}."
         )
-    return _mean(name, source, window, strides, shape)
+    share = np.full(source.shape[-1], 1.0 / math.prod(window))
+    return by_ones(name, source, window, strides, shape, Origin(share))
 
 
 def _global_average_pool(
@@ -181,12 +183,7 @@ def _global_average_pool(
 ) -> Pending:
     (source,) = sources
     check_channels_last(inner_layer(call.layer), name)
-    return _mean(name, source, source.shape[:2], 1, shape)
-
-
-def _mean(name: str, source: Tensor, window: Any, strides: Any, shape: Any) -> Pending:
-    share = np.full(source.shape[-1], 1.0 / math.prod(window))
-    return by_ones(name, source, window, strides, shape, Origin(share))
+    return mean_of_image(name, source, shape)
 
 
 def _global_max_pool(

@@ -69,7 +69,8 @@ def test_a_residual_block(flavor):
         "Conv2D relu1 <- relu0",
         "DepthwiseConv2D norm2 <- relu1",
         "Add relu2 <- relu0, norm2",
-        "DepthwiseConv2D mean/flat <- relu2",
+        "Reshape mean/image <- relu2",
+        "Conv2D mean/flat <- mean/image",
         "Reshape mean <- mean/flat",
         "FullyConnected head <- mean",
     ]
@@ -122,19 +123,20 @@ def test_global_pools(flavor, keepdims):
     L = flavor.layers
     for pool in (L.GlobalAveragePooling2D, L.GlobalMaxPooling2D):
         is_max = pool is L.GlobalMaxPooling2D
-        layers = [L.Conv2D(4, 3, activation="relu", name="conv"), pool(keepdims=keepdims, name="p")]
+        layers = [L.Conv2D(8, 3, activation="relu", name="conv"), pool(keepdims=keepdims, name="p")]
         if is_max:
             layers.append(L.Dense(2, name="head"))
-        operation = "MaxPool2D" if is_max else "DepthwiseConv2D"
         wanted = ["Conv2D conv <- image"]
-        if keepdims:
-            wanted += [f"{operation} p <- conv"]
+        if not is_max:
+            wanted += ["Reshape p/image <- conv", "Conv2D p/flat <- p/image", "Reshape p <- p/flat"]
+        elif keepdims:
+            wanted += ["MaxPool2D p <- conv"]
         else:
-            wanted += [f"{operation} p/flat <- conv", "Reshape p <- p/flat"]
+            wanted += ["MaxPool2D p/flat <- conv", "Reshape p <- p/flat"]
         folded = read(chain(flavor, *layers))
         assert outline(folded.operations)[: len(wanted)] == wanted
         name = "p" if is_max else "quant_p"
-        assert folded.tensors[name].shape == ((1, 1, 4) if keepdims else (4,))
+        assert folded.tensors[name].shape == ((1, 1, 8) if keepdims else (8,))
         if is_max:
             assert folded.operations[1].pool == (6, 6)
             assert folded.tensors["p"].scale == folded.tensors["quant_conv"].scale
@@ -236,14 +238,35 @@ def test_a_concatenation_rounds_again_what_has_another_sign(flavor):
     ]
 
 
+def test_a_mean_of_all_pixels_is_a_convolution_of_one_column(flavor):
+    """One channel at a time where 4 do not divide them, as of 5; otherwise 2 or 4 at once."""
+    L = flavor.layers
+    for channels, group in ((5, 1), (6, 2), (8, 4)):
+        mean = L.GlobalAveragePooling2D(name="mean")
+        model = chain(flavor, L.Conv2D(channels, 3, activation="relu", name="conv"), mean)
+        folded = read(model)
+        *_, image, mean, flat = folded.operations
+        height, width, _ = folded.tensors["quant_conv"].shape
+        column = (height * width, channels // group, group)
+        assert folded.tensors[image.output].shape == column
+        assert folded.tensors[mean.output].shape == (1, *column[1:])
+        assert folded.tensors[flat.output].shape == (channels,)
+        pick = np.eye(group)[:, None, None, :]
+        np.testing.assert_array_equal(
+            mean.kernel.integers, np.broadcast_to(pick, (group, column[0], 1, group))
+        )
+        np.testing.assert_array_equal(mean.kernel.scale, [1 / column[0]] * group)
+
+
 def test_a_concatenation_joins_means(flavor):
     L = flavor.layers
     inputs = flavor.keras.Input((8, 8, 3), name="image")
     x = L.Conv2D(2, 3, activation="relu", name="conv")(inputs)
     parts = [L.GlobalAveragePooling2D(name="mean")(x), L.GlobalMaxPooling2D(name="max")(x)]
     folded = read(flavor.keras.Model(inputs, L.Concatenate(name="join")(parts)))
-    assert outline(folded.operations)[-3:] == [
-        "DepthwiseConv2D join/0/flat <- conv",
+    assert outline(folded.operations)[-4:] == [
+        "Reshape join/0/image <- conv",
+        "Conv2D join/0/flat <- join/0/image",
         "Reshape join/0 <- join/0/flat",
         "Concatenation join <- join/0, max",
     ]
