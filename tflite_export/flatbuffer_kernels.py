@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tflite_export import storage as storages
 from tflite_export.flatbuffer_graph import GraphBuilder
-from tflite_export.flatbuffer_schema import make, schema
+from tflite_export.flatbuffer_schema import make
 from tflite_export.integer_model import Conv2D, DepthwiseConv2D, FullyConnected, Tensor
 from tflite_export.packing import pack, pack_indices
 
@@ -71,12 +71,12 @@ def _add_unpacked(
     name = f"{operation.name}/kernel"
     step = _channel_scales(np.array([multiplier]), 0)
     source = graph.constant(packed, f"INT{stored.num_bits}", shape, step, f"{name}/packed")
-    real = graph.add(f"{name}/unpacked", "FLOAT32", shape)
-    graph.operator("DEQUANTIZE", 6, [source], real, make("DequantizeOptionsT"))
-    types = schema().TensorType
-    options = make("CastOptionsT", inDataType=types.FLOAT32, outDataType=types.INT8)
+    # Without a name, and without options, which say nothing that tensors do not: in small networks
+    # these would be 2 % of the file.
+    real = graph.add(None, "FLOAT32", shape)
+    graph.operator("DEQUANTIZE", 6, [source], real)
     target = _add_computed(graph, operation)
-    graph.operator("CAST", 1, [real], target, options)
+    graph.operator("CAST", 1, [real], target)
     return target
 
 

@@ -24,7 +24,7 @@ from tests.tflite_export.flatbuffer_reference import (
 )
 from tflite_export import integer_model as im
 from tflite_export.flatbuffer import write
-from tflite_export.flatbuffer_schema import from_bytes
+from tflite_export.flatbuffer_schema import from_bytes, text
 from tflite_export.packing import unpack
 from tflite_export.storage import max_multiplier
 
@@ -159,7 +159,7 @@ def test_the_files_integers_scales_and_biases_are_the_models(
     )
     model = one_operation(im.Conv2D("y", ("x",), "y", kernel=values), source, output)
     file = from_bytes(write(model, storage=storage))
-    tensors = {t.name.decode(): t for t in file.subgraphs[0].tensors}
+    tensors = {text(t.name): t for t in file.subgraphs[0].tensors}
     stored = tensors.get("y/kernel/packed", tensors["y/kernel"])
     integers = unpack(file.buffers[stored.buffer].data, type_bits, (3, 3, 3, 6))
     np.testing.assert_array_equal(integers, values.integers * multiplier)
