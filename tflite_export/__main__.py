@@ -24,6 +24,7 @@ from tflite_export.snap_model import snap
 from tflite_export.storage import STORAGES
 from tflite_export.verification import verify
 from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.simulation.checks import check_images
 
 _RANDOM_IMAGES = 16
 
@@ -88,25 +89,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _images(path: str | None, model: Any) -> Any:
     """The images of a file, or random ones: one array per input of the model."""
-    folded = fold_model(model)
+    folded, graph = fold_model(model), model_graph(model)
     if path is not None:
         if len(folded.inputs) != 1:
             raise ValueError(
                 f"`--images` must be left out for a model of {len(folded.inputs)} inputs; call "
                 "`tflite_export.verify` with a list of arrays."
             )
-        return _loaded_images(path)
+        return check_images(graph, _loaded_images(path))
     generator = np.random.default_rng(0)
     images = []
-    graph = model_graph(model)
     for key, name in zip(graph.inputs, folded.inputs, strict=True):
         tensor = folded.tensors[name]
-        # Behind the layers in front of it, an input's range says nothing of what these read.
-        ends = (
-            (0, 255)
-            if folded.preprocessing
-            else np.multiply(tensor.scale, [tensor.low, tensor.high])
-        )
+        ends = tensor.scale * np.array([tensor.low, tensor.high])
+        if folded.preprocessing:  # the range behind it says nothing of what it reads
+            ends = (0, 255)
         _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in {ends[0]:g}..{ends[1]:g}")
         shape = (_RANDOM_IMAGES, *graph.shapes[key][1:])
         images.append(generator.uniform(*ends, shape).astype(np.float32))

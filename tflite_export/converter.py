@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from typing import Any
 
-from tflite_export.flatbuffer import write
+from tflite_export.flatbuffer import check_type, write
 from tflite_export.flatbuffer_checks import check_integer_only
 from tflite_export.lowering import lower
 from tflite_export.snap_model import snap
@@ -40,6 +40,8 @@ def convert(
             form, a range saw no data, or an argument is unknown; names the layer or argument.
         OverflowError: If an accumulator of a layer exceeds 32 bits.
     """
+    check_type("input_type", input_type)
+    check_type("output_type", output_type)
     exported = snap(model, storage)[0] if snap_first else model
     blob = write(
         lower(exported, storage), storage=storage, input_type=input_type, output_type=output_type

@@ -39,8 +39,8 @@ def write(
             model contradicts itself.
     """
     check_storage(storage)
-    _check_type("input_type", input_type)
-    _check_type("output_type", output_type)
+    check_type("input_type", input_type)
+    check_type("output_type", output_type)
     check_model(model)
     graph = GraphBuilder()
     writer = OperatorWriter(graph, model, storage)
@@ -55,7 +55,8 @@ def write(
     return to_bytes(graph.model(inputs, outputs, description=f"wrpn_tf, storage {storage}"))
 
 
-def _check_type(argument: str, value: str) -> None:
+def check_type(argument: str, value: str) -> None:
+    """Raises ValueError unless `value` is one of `TYPES`."""
     if value not in TYPES:
         raise ValueError(f"`{argument}` must be one of {', '.join(TYPES)}, got {value!r}.")
 

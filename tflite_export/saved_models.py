@@ -32,19 +32,20 @@ def saved_flavor(path: str | os.PathLike[str]) -> KerasFlavor:
     """Returns the Keras that wrote a file: Keras 3, or tf_keras (Keras 2)."""
     if os.path.isdir(path):
         return TF_KERAS
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if "metadata.json" not in archive.namelist():
-                raise ValueError(f"`path` must be a model that Keras saved, got {str(path)!r}.")
-            version = json.loads(archive.read("metadata.json")).get("keras_version", "3")
-    else:
-        import h5py
-
-        try:
-            with h5py.File(path) as file:
-                version = file.attrs.get("keras_version", "3")
-        except OSError as error:
-            raise ValueError(
-                f"`path` must be a model that Keras saved, got {str(path)!r}."
-            ) from error
+    try:
+        version = _archived_version(path) if zipfile.is_zipfile(path) else _h5_version(path)
+    except (AttributeError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"`path` must be a model that Keras saved, got {str(path)!r}.") from error
     return TF_KERAS if str(version).startswith("2") else KERAS
+
+
+def _archived_version(path: str | os.PathLike[str]) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("metadata.json")).get("keras_version", "3")
+
+
+def _h5_version(path: str | os.PathLike[str]) -> str:
+    import h5py
+
+    with h5py.File(path) as file:
+        return file.attrs.get("keras_version", "3")

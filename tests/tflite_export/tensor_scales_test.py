@@ -1,0 +1,160 @@
+"""Scales of sums and concatenations, on graphs written by hand and read from models."""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+
+import numpy as np
+import pytest
+
+from tests.tflite_export.small_models import quantized, residual_net
+from tflite_export.graph_reader import FoldedModel, fold_model
+from tflite_export.integer_model import (
+    Add,
+    Concatenation,
+    MaxPool2D,
+    Pad,
+    Reshape,
+    Shift,
+    Tensor,
+)
+from tflite_export.snap_model import snap
+from tflite_export.snapping_sum import check_sum
+from tflite_export.tensor_scales import choose_scales
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.quantization import output_quantizer
+
+L = KERAS.layers
+
+
+def graph(operations, scales, shared=(), low=None):
+    """A folded model of tensors by name, whose quantizers have a variable each."""
+    low = low or {}
+    tensors = {
+        name: Tensor(name, (4, 4, 2), np.float32(scale), low.get(name, 0), low.get(name, 0) + 255)
+        for name, scale in scales.items()
+    }
+    quantizers = {name: (None, {"range": object()}) for name in scales}
+    for name, other in shared:
+        quantizers[name] = quantizers[other]
+    written = {op.output for op in operations}
+    inputs = tuple(name for name in scales if name not in written)
+    return FoldedModel(tensors, tuple(operations), inputs, (operations[-1].output,), quantizers, ())
+
+
+def never(operation, scales):
+    raise AssertionError(f"{operation.name} has no fixed scale")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Reshape("op", ("a",), "b"),
+        MaxPool2D("op", ("a",), "b", (2, 2), (2, 2)),
+        Pad("op", ("a",), "b", ((1, 1), (1, 1), (0, 0))),
+        Shift("op", ("a",), "b", -3),
+    ],
+    ids=lambda op: type(op).__name__,
+)
+def test_what_moves_levels_has_one_scale(operation):
+    chosen = choose_scales(graph([operation], {"a": 0.1, "b": 0.1}), never)
+    assert chosen == {"a": np.float32(0.1), "b": np.float32(0.1)}
+
+
+def test_a_concatenation_takes_the_largest_scale_of_all():
+    join = Concatenation("join", ("a", "b", "c"), "d", 3)
+    chosen = choose_scales(graph([join], {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.25}), never)
+    assert set(chosen.values()) == {np.float32(0.3)}
+
+
+def test_concatenations_of_one_tensor_are_bound_to_each_other():
+    joins = [Concatenation("j", ("a", "b"), "c", 3), Concatenation("k", ("b", "d"), "e", 3)]
+    scales = {"a": 0.1, "b": 0.2, "d": 0.5, "c": 0.2, "e": 0.3}
+    assert set(choose_scales(graph(joins, scales), never).values()) == {np.float32(0.5)}
+
+
+def test_calls_of_one_quantizer_share_its_scale():
+    operations = [Reshape("r", ("a",), "b"), Reshape("s", ("c",), "d")]
+    scales = {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1}
+    model = graph(operations, scales, shared=[("d", "b")])
+    assert set(choose_scales(model, never).values()) == {np.float32(0.1)}
+
+
+def odd_denominators(first, second, output):
+    """Whether the addends' scales over the output's are fractions with one odd denominator."""
+    ratios = [
+        fractions.Fraction(float(scale) / float(output)).limit_denominator(1023)
+        for scale in (first, second)
+    ]
+    # A float32 each: the ratio of two is off by no more than two halves of an ulp.
+    for ratio, scale in zip(ratios, (first, second), strict=True):
+        assert float(scale) / float(output) == pytest.approx(float(ratio), rel=2.0**-22)
+    return all(ratio.denominator % 2 for ratio in ratios)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sums_ratios_have_odd_denominators(seed):
+    first, second, output = np.random.default_rng(seed).uniform(0.05, 0.3, 3)
+    add = Add("add", ("a", "b"), "c", relu=True)
+    model = graph([add], {"a": first, "b": second, "c": output}, low={"a": -128})
+    chosen = choose_scales(dataclasses.replace(model, inputs=()), never)
+    for name, tensor in model.tensors.items():
+        assert float(chosen[name]) / float(tensor.scale) == pytest.approx(1, abs=0.02), name
+    assert odd_denominators(chosen["a"], chosen["b"], chosen["c"])
+
+
+def test_what_the_model_reads_and_what_others_read_keeps_its_scale():
+    """`x` is an input, and `b` is read twice: the sum's scale makes up for both."""
+    operations = [
+        Reshape("r", ("x",), "a"),
+        Reshape("s", ("b",), "d"),
+        Add("add", ("a", "b"), "c"),
+    ]
+    scales = {"x": 0.11, "a": 0.11, "b": 0.23, "d": 0.23, "c": 0.27}
+    model = dataclasses.replace(graph(operations, scales), inputs=("x",))
+    chosen = choose_scales(model, never)
+    assert {name: chosen[name] for name in "xabd"} == {n: np.float32(scales[n]) for n in "xabd"}
+    tensors = {n: dataclasses.replace(t, scale=chosen[n]) for n, t in model.tensors.items()}
+    assert check_sum((tensors["a"], tensors["b"]), tensors["c"]).exact
+
+
+def test_the_sums_of_a_model_have_ratios_with_odd_denominators(flavor):
+    model = quantized(residual_net(flavor))
+    folded = fold_model(snap(model)[0])
+    (add,) = (op for op in folded.operations if isinstance(op, Add))
+    scales = [folded.tensors[name].scale for name in (*add.inputs, add.output)]
+    assert odd_denominators(*scales)
+
+
+def test_a_chain_of_sums_keeps_what_the_first_has_bound():
+    x = inputs = KERAS.keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, padding="same", activation="relu", name="stem")(x)
+    for i in range(3):
+        y = L.Conv2D(4, 3, padding="same", name=f"conv{i}")(x)
+        x = L.ReLU(name=f"relu{i}")(L.Add(name=f"add{i}")([x, y]))
+    model = quantized(KERAS.keras.Model(inputs, L.Conv2D(2, 1)(x)))
+    folded = fold_model(snap(model)[0])
+    adds = [op for op in folded.operations if isinstance(op, Add)]
+    assert len(adds) == 3
+    for add in adds:
+        scales = [folded.tensors[name].scale for name in (*add.inputs, add.output)]
+        assert odd_denominators(*scales), add.name
+
+
+def test_a_models_concatenation_has_one_scale_after_snapping(flavor):
+    layers = flavor.layers
+    inputs = flavor.keras.Input((8, 8, 3), name="image")
+    first = layers.Conv2D(2, 3, padding="same", activation="relu", name="a")(inputs)
+    second = layers.Conv2D(2, 3, padding="same", activation="relu", name="b")(first)
+    join = layers.Concatenate(name="join")([first, second])
+    model = quantized(flavor.keras.Model(inputs, layers.Conv2D(2, 1, name="head")(join)))
+    quantizer, variables = output_quantizer(model.get_layer("quant_join"))
+    quantizer.set_range(variables, 0.0, 3.0)
+    before, (after, report) = fold_model(model), snap(model)
+    assert len({before.tensors[name].scale for name in ("quant_a", "quant_join")}) == 2
+    tensors = fold_model(after).tensors
+    scales = {tensors[name].scale for name in ("quant_a", "quant_join/1", "quant_join")}
+    assert len(scales) == 1
+    assert report.exact
+    assert max(map(abs, report.tensors.values())) > 0.001  # and it says so
