@@ -24,8 +24,8 @@ from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
 from wrpn_tf.keras_flavor import flavor_of
 
-# What a layer adopts is float32, and the step of its weights a mean of such numbers: where they land
-# beside what was solved, they are solved again from there.
+# What a layer adopts is float32, and the step of its weights a mean of such numbers: where it lands
+# beside what was solved, it is solved again from there.
 _ROUNDS = 4
 # Of a product of a few float32 numbers.
 _FLOAT32_ERROR = 3e-7
