@@ -1,0 +1,180 @@
+"""Networks of the applications and of other topologies, exported: exact on every kernel.
+
+They are not trained: batch norms get random gains and offsets and the statistics of random images,
+so that all layers have the ranges of a network that works.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import wrpn_tf
+from tflite_export import convert, interpreters, snap, verify
+from wrpn_tf.keras_flavor import get_flavor, keras_class
+from wrpn_tf.quantization import inner_layer
+
+NUM_IMAGES = 16
+# The largest move of a tensor's scale. Sums and means move by some 0.1 %; a signed head by 2 %.
+LARGEST_MOVE = 0.05
+# The reference kernels take seconds for an image of the larger networks.
+FAST = ("LiteRT opt", "LiteRT xnn", "tf.lite xnn")
+
+
+def settled(flavor, net, images, **arguments):
+    """The network quantized, with random norms and statistics and ranges of the images."""
+    generator = np.random.default_rng(0)
+    for norm in norms(net):
+        size = norm.moving_mean.shape[0]
+        if norm.gamma is not None:
+            norm.gamma.assign(generator.uniform(0.5, 1.5, size).astype(np.float32))
+        norm.beta.assign(generator.normal(0, 0.3, size).astype(np.float32))
+    model = wrpn_tf.quantize_model(net, **arguments)
+    for norm in norms(model):
+        norm.momentum = 0.0
+    model(images, training=True)
+    wrpn_tf.calibrate(model, images)
+    return model
+
+
+def norms(model):
+    layers = [inner_layer(layer) for layer in model.layers]
+    return [layer for layer in layers if keras_class(layer) == "BatchNormalization"]
+
+
+def check_exact(flavor_name, build, bits, storage, runtimes=None):
+    flavor = get_flavor(flavor_name)
+    flavor.keras.utils.set_random_seed(0)
+    net = build(flavor)
+    shape = (NUM_IMAGES, *net.input_shape[1:])
+    images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    model = settled(flavor, net, images, num_bits_weight=bits[0], num_bits_activation=bits[1])
+    snapped, moves = snap(model, storage)
+    assert moves.exact, str(moves)
+    assert max(abs(move) for move in moves.tensors.values()) < LARGEST_MOVE
+    blob = convert(snapped, storage, snap_first=False)
+    chosen = [r for r in interpreters.available() if runtimes is None or r.name in runtimes]
+    report = verify(snapped, blob, images[:1], storage=storage, runtimes=chosen, verbose=False)
+    assert report.exact, str(report)
+    assert all(proof.holds for proof in report.proofs)
+    if runtimes is not None:
+        assert set(runtimes) <= set(report.sources)
+
+
+def application(name, size, **arguments):
+    """A network of `keras.applications`, for small images."""
+
+    def build(flavor):
+        make = getattr(flavor.keras.applications, name)
+        shape = (size, size, 3)
+        return make(input_shape=shape, weights=None, classes=10, **arguments)
+
+    return build
+
+
+def own(name, **arguments):
+    """A network of `wrpn_tf.applications`."""
+
+    def build(flavor):
+        make = getattr(wrpn_tf.applications, name)
+        return make(weights=None, keras_flavor=flavor.name, **arguments)
+
+    return build
+
+
+NETWORKS = {
+    "ResNet20": own("ResNet20"),
+    "AlexNet": own("AlexNet", input_shape=(67, 67, 3), classes=10),
+    "PreActResNet34": own("PreActResNet34", input_shape=(32, 32, 3), classes=10),
+    "MobileNetV2": application("MobileNetV2", 32, alpha=0.35),
+    "DenseNet121": application("DenseNet121", 32),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flavor_name", "network", "bits", "storage"),
+    [
+        ("keras", "ResNet20", (2, 8), "int8"),
+        ("tf_keras", "ResNet20", (4, 4), "int2"),
+        ("keras", "AlexNet", (4, 4), "int8"),
+        ("tf_keras", "PreActResNet34", (2, 8), "int4"),
+        ("keras", "MobileNetV2", (2, 8), "int2"),
+        ("keras", "DenseNet121", (2, 4), "int8"),
+    ],
+)
+def test_applications_are_exact(flavor_name, network, bits, storage):
+    check_exact(flavor_name, NETWORKS[network], bits, storage, runtimes=FAST)
+
+
+def image(flavor, size=8):
+    return flavor.keras.Input((size, size, 3))
+
+
+def conv_norm_relu(flavor, x, filters, size=3, limit=None, **arguments):
+    L = flavor.layers
+    x = L.Conv2D(filters, size, padding="same", use_bias=False, **arguments)(x)
+    return L.ReLU(limit)(L.BatchNormalization()(x))
+
+
+def decoder(flavor):
+    """Down and up again; the output is an image."""
+    L = flavor.layers
+    inputs = image(flavor)
+    x = conv_norm_relu(flavor, inputs, 8, strides=2)
+    x = L.Conv2DTranspose(6, 3, strides=2, padding="same", use_bias=False)(x)
+    x = L.ReLU()(L.BatchNormalization()(x))
+    return flavor.keras.Model(inputs, L.Conv2DTranspose(2, 2, strides=2)(x))
+
+
+def separable(flavor):
+    """A separable convolution between ReLU6, means of windows, and a softmax."""
+    L = flavor.layers
+    inputs = image(flavor)
+    x = conv_norm_relu(flavor, inputs, 8, limit=6.0)
+    x = L.SeparableConv2D(12, 3, padding="same", use_bias=False)(x)
+    x = L.ReLU(6.0)(L.BatchNormalization()(x))
+    x = L.Flatten()(L.AveragePooling2D(2)(x))
+    return flavor.keras.Model(inputs, L.Dense(5, activation="softmax")(x))
+
+
+def inception(flavor):
+    """Four branches, joined; norms without gains; two outputs."""
+    L = flavor.layers
+    inputs = image(flavor)
+    x = L.BatchNormalization(scale=False)(L.Conv2D(8, 3, use_bias=False)(inputs))
+    x = L.ReLU()(x)
+    branches = [
+        conv_norm_relu(flavor, x, 4, 1),
+        conv_norm_relu(flavor, conv_norm_relu(flavor, x, 4, 1), 6),
+        conv_norm_relu(flavor, L.MaxPooling2D(3, 1, padding="same")(x), 4, 1),
+        conv_norm_relu(flavor, L.AveragePooling2D(3, 1)(L.ZeroPadding2D(1)(x)), 4, 1),
+    ]
+    x = L.GlobalAveragePooling2D()(L.AveragePooling2D(2)(L.Concatenate()(branches)))
+    return flavor.keras.Model(
+        inputs, [L.Dense(3, name="first")(x), L.Dense(4, activation="softmax", name="second")(x)]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [decoder, separable, inception])
+@pytest.mark.parametrize(
+    ("flavor_name", "bits", "storage"),
+    [("keras", (2, 8), "int8"), ("keras", (3, 3), "int4"), ("tf_keras", (4, 8), "int2")],
+)
+def test_topologies_are_exact(flavor_name, build, bits, storage):
+    check_exact(flavor_name, build, bits, storage)
+
+
+def mean_of_many(flavor):
+    """A mean of 9 x 9 pixels, of channels that 4 does not divide."""
+    L = flavor.layers
+    inputs = image(flavor, size=9)
+    x = L.GlobalAveragePooling2D()(conv_norm_relu(flavor, inputs, 6))
+    return flavor.keras.Model(inputs, L.Dense(5)(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["int8", "int4", "int2", "tflm"])
+def test_means_of_whole_images_are_exact(storage):
+    check_exact("keras", mean_of_many, (2, 8), storage)
