@@ -213,10 +213,14 @@ def _moves(before: Operation, after: Operation, folded: FoldedModel, storage: st
 def _is_stored_alike(
     snapped: SnappedChannels, channels: Channels, rounding: Rounding
 ) -> np.ndarray:
-    """Whether a file holds the same integers and scale for what a channel has and for its aim."""
+    """Whether a file holds for what a channel has what it would for its aim, to float32 precision.
+
+    Only then does snapping once more change nothing.
+    """
     now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
-    return same & (now.weight_scale == snapped.weight_scale) & now.exact
+    near = np.abs(now.weight_scale - snapped.weight_scale) <= _FLOAT32_ERROR * now.weight_scale
+    return same & near & now.exact
 
 
 def _exact_scale(

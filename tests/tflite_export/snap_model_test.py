@@ -1,0 +1,266 @@
+"""Snapping: what moves, what stays, and that a second time moves nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from tests.tflite_export.small_models import chain, make_images, quantized, residual_net
+from tflite_export.converter import convert
+from tflite_export.graph_reader import fold_model
+from tflite_export.lowering import lower
+from tflite_export.saved_models import load_model
+from tflite_export.snap_model import copy_model, snap
+from tflite_export.snap_report import LayerMoves, SnapReport
+from wrpn_tf.keras_flavor import KERAS, get_flavor
+
+CASES = [*(("keras", s) for s in ("int8", "int4", "int2", "tflm")), ("tf_keras", "int8")]
+
+
+@functools.cache
+def residual(flavor_name):
+    """A quantized net after some steps of training, its range at ReLU6's cap in places."""
+    flavor = get_flavor(flavor_name)
+    flavor.keras.utils.set_random_seed(7)
+    model = quantized(residual_net(flavor, 6.0), num_bits_activation=4)
+    model.compile(
+        flavor.keras.optimizers.SGD(0.01),
+        flavor.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(make_images(model, 32), np.arange(32) % 3, epochs=2, verbose=0)
+    return model
+
+
+@functools.cache
+def snapped(flavor_name, storage="int8"):
+    return snap(residual(flavor_name), storage)
+
+
+def values(model):
+    return [np.array(variable) for variable in model.get_weights()]
+
+
+def assert_same_bits(first, second):
+    assert [value.tobytes() for value in first] == [value.tobytes() for value in second]
+
+
+@pytest.mark.parametrize(("flavor_name", "storage"), CASES)
+def test_snapping_again_changes_no_bit(flavor_name, storage):
+    once, report = snapped(flavor_name, storage)
+    again, second_report = snap(once, storage)
+    assert_same_bits(values(again), values(once))
+    assert report.exact
+    assert second_report.exact
+    for layer in second_report.layers:
+        assert not layer.scale_moves.any(), layer.name
+        assert not layer.bias_moves.any(), layer.name
+    assert set(second_report.tensors.values()) == {0.0}
+
+
+@pytest.mark.parametrize(("flavor_name", "storage"), CASES)
+def test_converting_snaps_first(flavor_name, storage):
+    once, _ = snapped(flavor_name, storage)
+    blob = convert(residual(flavor_name), storage)
+    assert blob == convert(once, storage)
+    assert blob == convert(once, storage, snap_first=False)
+
+
+def test_the_users_model_stays_as_it_is(flavor):
+    model = residual(flavor.name)
+    before, config = values(model), model.get_config()
+    images = make_images(model, 4)
+    outputs = np.array(model(images))
+    other, _ = snap(model)
+    for variable in other.variables:
+        variable.assign(np.zeros(variable.shape))
+    assert_same_bits(values(model), before)
+    assert model.get_config() == config
+    np.testing.assert_array_equal(model(images), outputs)
+
+
+# tf_keras cannot load quantized models from .keras files.
+SAVED = [("keras", "net.keras"), ("keras", "net.h5"), ("tf_keras", "net.h5"), ("tf_keras", "net")]
+
+
+@pytest.mark.parametrize(("flavor_name", "file"), SAVED)
+def test_a_snapped_model_that_was_saved_makes_the_same_file(flavor_name, file, tmp_path):
+    model, _ = snapped(flavor_name)
+    if file == "net":
+        model.save(tmp_path / file, save_format="tf")
+    else:
+        model.save(tmp_path / file)
+    assert convert(load_model(tmp_path / file)) == convert(model)
+
+
+def test_the_integers_of_the_weights_stay(flavor):
+    before = {op.output: op for op in fold_model(residual(flavor.name)).operations}
+    for operation in fold_model(snapped(flavor.name)[0]).operations:
+        if hasattr(operation, "kernel"):
+            integers = before[operation.output].kernel.integers
+            np.testing.assert_array_equal(operation.kernel.integers, integers)
+
+
+def test_moves_are_small_and_what_the_report_says(flavor):
+    """Six-bit weights leave room: a scale moves by a per cent or so, a bias by part of a level."""
+    before = fold_model(residual(flavor.name))
+    model, report = snapped(flavor.name)
+    after = fold_model(model)
+    kernels = {op.name: op for op in after.operations if hasattr(op, "kernel")}
+    assert [layer.name for layer in report.layers] == list(kernels)
+    for old in (op for op in before.operations if hasattr(op, "kernel")):
+        (moves,) = (layer for layer in report.layers if layer.name == old.name)
+        new = kernels[old.name].kernel
+        # What a float32 holds of the scale that the report speaks of.
+        np.testing.assert_allclose(
+            new.scale / old.kernel.scale - 1, moves.scale_moves, atol=1e-5, err_msg=old.name
+        )
+        assert np.abs(moves.scale_moves).max() < 0.06
+    for name, move in report.tensors.items():
+        ratio = after.tensors[name].scale / before.tensors[name].scale
+        assert move == pytest.approx(float(ratio) - 1, abs=1e-6)
+
+
+def test_ranges_stay_below_the_relus_cap(flavor):
+    """Scales move at the cap, too: only downwards there."""
+    model = quantized(residual_net(flavor, 6.0), num_bits_activation=8)
+    for layer in model.layers:
+        for name in ("output_quantizer_vars", "_output_quantizer_vars"):
+            variables = getattr(layer, name, None)
+            if variables and "range" in variables:
+                variables["range"].assign(6.0)
+    before = fold_model(model)
+    assert any(t.scale == np.float32(6 / 255) for t in before.tensors.values())
+    after, report = snap(model)
+    assert report.exact
+    folded = fold_model(after)
+    for name in ("quant_relu0", "quant_relu1", "quant_relu2"):
+        tensor = folded.tensors[name]
+        assert 5.5 < tensor.scale * tensor.high <= np.float32(6) * (1 + 2**-23)
+    again, second = snap(after)
+    assert_same_bits(values(again), values(after))
+    assert second.exact
+
+
+def test_frozen_layers_are_copied_in_their_order(flavor):
+    model = quantized(residual_net(flavor))
+    for layer in model.layers[::2]:
+        layer.trainable = False
+    copy = copy_model(model)
+    named = {layer.name: values(layer) for layer in model.layers if layer.weights}
+    assert named
+    for layer in copy.layers:
+        if layer.weights:
+            assert_same_bits(values(layer), named[layer.name])
+
+
+def test_accuracies_are_reported(flavor):
+    model = residual(flavor.name)
+    images = make_images(model, 10)
+    labels = np.argmax(np.array(model(images)), axis=-1)
+    labels[0] = (labels[0] + 1) % 3  # one of ten is wrong, before
+    _, report = snap(model, examples=(images, labels))
+    before, after = report.accuracies
+    assert before == 0.9
+    assert after >= 0.8
+    assert f"Top-1 accuracy: 90.00 % before, {100 * after:.2f} % after." in str(report)
+    assert snap(model, examples=(images, labels[:, None]))[1].accuracies == report.accuracies
+
+
+def test_without_examples_there_is_no_accuracy(flavor):
+    _, report = snapped(flavor.name)
+    assert report.accuracies is None
+    assert "accuracy" not in str(report)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.eye(3)[[0, 1]], "labels of shape (2, 3)"),
+        (np.zeros(2), "type float64"),
+        (np.zeros((2, 2), int), "labels of shape (2, 2)"),
+    ],
+)
+def test_labels_that_are_no_integers_are_refused_at_once(labels, words):
+    model = residual("keras")
+    with pytest.raises(ValueError, match="one integer label per example") as caught:
+        snap(model, examples=(make_images(model, 2), labels))
+    assert words in str(caught.value)
+
+
+def test_examples_that_are_no_pair_are_refused():
+    with pytest.raises(TypeError, match=r"must be a pair \(inputs, integer labels\), got ndarray"):
+        snap(residual("keras"), examples=np.zeros((2, 8, 8, 3)))
+
+
+def test_examples_for_several_outputs_are_refused():
+    L = KERAS.layers
+    x = inputs = KERAS.keras.Input((4,), name="image")
+    heads = [L.Dense(2)(x), L.Dense(3)(x)]
+    model = quantized(KERAS.keras.Model(inputs, heads))
+    with pytest.raises(ValueError, match="`examples` must be None for a model of 2 outputs"):
+        snap(model, examples=(np.zeros((2, 4)), np.zeros(2, int)))
+    assert snap(model)[1].exact
+
+
+@pytest.mark.parametrize("kind", ["kernel", "norm"])
+def test_a_layer_with_weights_that_is_called_twice_is_refused(flavor, kind):
+    L = flavor.layers
+    conv = L.Conv2D(3, 3, padding="same", activation="relu", name="conv")
+    if kind == "kernel":
+        model = chain(flavor, conv, conv, L.Conv2D(2, 1))
+        names = "quant_conv, quant_conv:1"
+    else:
+        norm = L.BatchNormalization(name="norm")
+        model = chain(flavor, L.Conv2D(3, 1, name="a"), norm, L.Conv2D(3, 1, name="b"), norm)
+        names = "quant_a, quant_b"
+    model = quantized(model, first_layer=6, last_layer=6)
+    lower(model)  # as it is, each call has integers of its own
+    with pytest.raises(ValueError, match=f"2 calls of those of {names}"):
+        snap(model)
+
+
+def test_an_unknown_storage_is_refused():
+    with pytest.raises(ValueError, match="`storage` must be one of int8, int4, int2, tflm"):
+        snap(residual("keras"), "int3")
+
+
+@pytest.mark.parametrize("rule", ["mean", "max_per_channel", "none", 0.5])
+def test_a_net_without_norms_is_exact_whatever_the_weights_step(rule):
+    L = KERAS.layers
+    layers = (L.Conv2D(4, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(4, 3), L.Flatten())
+    model = quantized(
+        chain(KERAS, *layers, L.Dense(3)), first_layer=4, last_layer=6, weight_scale=rule
+    )
+    once, report = snap(model)
+    assert report.exact, str(report)
+    assert_same_bits(values(snap(once)[0]), values(once))
+
+
+def test_every_line_of_the_report_fits_a_hundred_columns(flavor):
+    lines = str(snapped(flavor.name)[1]).splitlines()
+    assert max(map(len, lines)) <= 100
+    for column in ("layer", "channels", "not exact", "scale moves", "bias moves", "margin"):
+        assert column in lines[0]
+    assert len(lines) == 1 + len(snapped(flavor.name)[1].layers) + 2
+
+
+def test_long_names_and_large_moves_fit_too():
+    channels = np.array([1.0, -9999.0])
+    layer = LayerMoves(
+        name="an_outer_model/an_inner_model/" * 5 + "convolution",
+        scale_moves=channels,
+        bias_moves=channels,
+        margins=channels,
+        relative_margins=np.array([1e-20, np.inf]),
+        exact=np.array([True, False]),
+    )
+    report = SnapReport((layer,), {"a": 0.5}, (0.25, 1.0))
+    assert not report.exact
+    assert max(map(len, str(report).splitlines())) <= 100
+    assert "…" in str(report)
+    assert "moved by at most 50.00 %" in str(report)
+    shorter = SnapReport((dataclasses.replace(layer, name="a"),), {}, None)
+    assert "moved by at most 0.00 %" in str(shorter)
