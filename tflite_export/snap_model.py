@@ -12,6 +12,7 @@ from tflite_export.batch_norm_folding import FoldedKernel, Origin, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import Operation
 from tflite_export.lowering import channels_of
+from tflite_export.progress import Progress
 from tflite_export.snap_report import LayerMoves, SnapReport
 from tflite_export.snapping import (
     Channels,
@@ -32,7 +33,11 @@ _FLOAT32_ERROR = 3e-7
 
 
 def snap(
-    model: Any, storage: str = "int8", examples: tuple[Any, Any] | None = None
+    model: Any,
+    storage: str = "int8",
+    examples: tuple[Any, Any] | None = None,
+    *,
+    verbose: bool = True,
 ) -> tuple[Any, SnapReport]:
     """Returns a copy of a quantized model on which all TFLite kernels agree, and what moved.
 
@@ -46,6 +51,7 @@ def snap(
             stays as it is.
         storage: What the weights will be stored in; values for `"int4"` fit all storages.
         examples: Inputs and integer labels, to report the top-1 accuracy before and after.
+        verbose: Whether to show a line of progress on stderr once it takes long.
 
     Raises:
         TypeError, ValueError: As `lower`; if `examples` are no inputs and labels of the model; or
@@ -62,7 +68,7 @@ def snap(
         before, lambda operation, known: _exact_scale(operation, before, known, storage, solved)
     )
     _adopt_scales(fold_model(snapped), scales)
-    layers = _snap_operations(snapped, storage, solved)
+    layers = _snap_operations(snapped, storage, solved, verbose)
     after = fold_model(snapped)
     report = SnapReport(
         layers=layers,
@@ -140,15 +146,18 @@ def _adopt_scales(folded: FoldedModel, scales: Mapping[str, np.float32]) -> None
 
 
 def _snap_operations(
-    model: Any, storage: str, solved: Mapping[str, SnappedChannels]
+    model: Any, storage: str, solved: Mapping[str, SnappedChannels], verbose: bool
 ) -> tuple[LayerMoves, ...]:
     """Lets all layers of a model adopt snapped values; returns what moved."""
     start = fold_model(model)
-    for operation in _kernel_operations(start):
-        _snap_operation(operation, start, storage, solved.get(operation.name))
+    operations = _kernel_operations(start)
+    with Progress("snap", len(operations), "layers", verbose) as progress:
+        for operation in operations:
+            _snap_operation(operation, start, storage, solved.get(operation.name))
+            progress.add(1)
     for rounds_left in reversed(range(_ROUNDS)):
         final = fold_model(model)
-        pairs = zip(_kernel_operations(start), _kernel_operations(final), strict=True)
+        pairs = zip(operations, _kernel_operations(final), strict=True)
         layers = tuple(_moves(before, after, final, storage) for before, after in pairs)
         missed = {moves.name for moves in layers if not moves.exact.all()}
         if not (missed and rounds_left):

@@ -19,13 +19,13 @@ from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import IntegerModel
 from tflite_export.keras_levels import keras_levels, tensor_names
 from tflite_export.lowering import lower
+from tflite_export.progress import Progress
 from tflite_export.proof import prove
 from tflite_export.report import VerificationReport
 from tflite_export.requantization import KERNELS
 from tflite_export.snap_model import snap
 from tflite_export.storage import RUNTIMES, STORAGES
 from tflite_export.verification_findings import ACCELERATOR, KERAS, Findings, Levels, summarize
-from tflite_export.verification_progress import Progress
 from wrpn_tf.keras_flavor import model_graph
 from wrpn_tf.simulation import simulate
 from wrpn_tf.simulation.checks import check_images
@@ -88,7 +88,7 @@ def verify(
         for runtime in runtimes
         if runtime.name in not_run and _must_run(runtime, storage)
     ]
-    with Progress("verify", len(inputs[0]), verbose) as progress:
+    with Progress("verify", len(inputs[0]), "images", verbose) as progress:
         findings = [
             summarize(_run(sources, expected, batch, progress), expected, names.values())
             for batch in _batches(inputs, size)

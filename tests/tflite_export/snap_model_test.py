@@ -264,3 +264,12 @@ def test_long_names_and_large_moves_fit_too():
     assert "moved by at most 50.00 %" in str(report)
     shorter = SnapReport((dataclasses.replace(layer, name="a"),), {}, None)
     assert "moved by at most 0.00 %" in str(shorter)
+
+
+def test_progress_is_shown_on_stderr_once_it_takes_long(monkeypatch, capfd):
+    monkeypatch.setattr("tflite_export.progress._QUIET_SECONDS", 0)
+    number = len(snapped("keras")[1].layers)
+    snap(residual("keras"))
+    assert f"snap: {number} of {number} layers" in capfd.readouterr().err
+    snap(residual("keras"), verbose=False)
+    assert "snap:" not in capfd.readouterr().err

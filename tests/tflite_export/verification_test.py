@@ -109,7 +109,7 @@ def test_batches_give_the_report_of_the_whole(model, blob, images, monkeypatch):
 
 
 def test_progress_is_shown_on_stderr_once_it_takes_long(model, blob, images, monkeypatch, capfd):
-    monkeypatch.setattr("tflite_export.verification_progress._QUIET_SECONDS", 0)
+    monkeypatch.setattr("tflite_export.progress._QUIET_SECONDS", 0)
     verify(model, blob, images, runtimes=LITERT, verbose=True)
     assert "verify: 20 of 20 images" in capfd.readouterr().err
     verify(model, blob, images, runtimes=LITERT, verbose=False)

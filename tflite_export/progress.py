@@ -10,17 +10,18 @@ _QUIET_SECONDS = 3.0
 
 
 class Progress:
-    """Shows how far a loop over images is, once it takes long; a context manager.
+    """Shows how far a loop is, once it takes long; a context manager.
 
     Args:
         title: What runs.
-        total: How many images there are.
+        total: How many steps there are.
+        unit: What a step is, in the plural.
         verbose: Whether to show anything.
     """
 
-    def __init__(self, title: str, total: int, verbose: bool):
+    def __init__(self, title: str, total: int, unit: str, verbose: bool):
         self._title = title
-        self._total = total
+        self._total = f"{total} {unit}"
         self._verbose = verbose
         self._done = 0
         self._start = time.monotonic()
@@ -34,7 +35,7 @@ class Progress:
             sys.stderr.write("\n")
 
     def add(self, count: int) -> None:
-        """Counts images as done."""
+        """Counts steps as done."""
         self._done += count
         self.show("")
 
@@ -42,7 +43,7 @@ class Progress:
         """Shows the state, and what runs now."""
         if not self._verbose or time.monotonic() - self._start < _QUIET_SECONDS:
             return
-        line = f"{self._title}: {self._done} of {self._total} images"
+        line = f"{self._title}: {self._done} of {self._total}"
         line += f", {what}" if what else ""
         sys.stderr.write(f"\r{line:<{self._width}}")
         sys.stderr.flush()
