@@ -98,7 +98,7 @@ def table_row(
     before, after = accuracies
     return (
         f"{storage:<10}{len(blob):>9,}{kernels:>10}{in_keras:>8}{before:>10.2%}{after:>10.2%}"
-        f"  {len(runtimes)} runtimes and kernels"
+        f"  {len(runtimes)} kernels of runtimes"
     )
 
 

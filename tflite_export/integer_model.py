@@ -17,7 +17,7 @@ import numpy.typing as npt
 class Tensor:
     """The levels `low..high` of one activation tensor.
 
-    Invariants: low <= 0 < high, high - low <= 255.
+    Invariants: low <= 0 <= high, low < high, high - low <= 255.
 
     Attributes:
         name: Unique. Where the tensor is the output of a quantized Keras layer, that layer's name
