@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# At most four workers: each one loads TensorFlow.
-PYTEST_FLAGS ?= -n auto --maxprocesses=4
+# At most four workers: each one loads TensorFlow. Tests differ in length a thousandfold: who is done first takes over.
+PYTEST_FLAGS ?= -n auto --maxprocesses=4 --dist=worksteal
 DEMO_FLAGS ?=
 
 # Nothing here needs a GPU, and TensorFlow's start-up messages hide ours.
