@@ -1,6 +1,17 @@
 """A model of the paper's 2-bit x 8-bit systolic accelerator, in integers. Knows only NumPy."""
 
+from wrpn_tf.accelerator.activation_energy import (
+    ENERGY_MODELS,
+    ActivationCost,
+    activation_costs,
+)
 from wrpn_tf.accelerator.bit_planes import bit_planes, num_planes
+from wrpn_tf.accelerator.bit_serial import (
+    ConvolutionShape,
+    bit_operations,
+    group_bit_operations,
+    serial_cycles,
+)
 from wrpn_tf.accelerator.convolution import conv2d, dense, depthwise_conv2d
 from wrpn_tf.accelerator.engines import Registers, StepByStep
 from wrpn_tf.accelerator.processing_element import ProcessingElement, ternary_product
@@ -12,6 +23,9 @@ from wrpn_tf.accelerator.trace import Gemm, Trace, Traffic
 from wrpn_tf.accelerator.transposed_convolution import conv2d_transpose
 
 __all__ = [
+    "ENERGY_MODELS",
+    "ActivationCost",
+    "ConvolutionShape",
     "Dataflow",
     "Gemm",
     "Mode",
@@ -22,14 +36,18 @@ __all__ = [
     "SystolicArray",
     "Trace",
     "Traffic",
+    "activation_costs",
+    "bit_operations",
     "bit_planes",
     "conv2d",
     "conv2d_transpose",
     "dense",
     "depthwise_conv2d",
     "from_gemm_csv",
+    "group_bit_operations",
     "num_planes",
     "requantize",
+    "serial_cycles",
     "ternary_product",
     "to_gemm_csv",
 ]
