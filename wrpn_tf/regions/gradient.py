@@ -1,0 +1,75 @@
+"""Colour gradient: how fast the colours change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from keras import ops
+
+from wrpn_tf.regions.metric import Metric
+from wrpn_tf.regions.tiles import check_sides, mean_factors, window_sizes, window_sums
+
+
+def color_gradient(images: Any) -> Any:
+    """Computes the magnitude of the gradient over all channels.
+
+    magnitude = sqrt(sum_c gx_c^2 + gy_c^2)
+
+    with the differences of `numpy.gradient`: central inside, one-sided at the image's border.
+
+    Args:
+        images: float32 tensor [batch, height, width, channels], at least 2 x 2 pixels.
+
+    Returns:
+        float32 tensor [batch, height, width], per pixel.
+    """
+    squares = sum(ops.square(_difference(images, axis)) for axis in (1, 2))
+    return ops.sqrt(ops.sum(squares, axis=-1))
+
+
+def _difference(images: Any, axis: int) -> Any:
+    """Half the difference of both neighbours; a line continues the image beyond its border."""
+    size = images.shape[axis]
+    first, second, last_but_one, last = (
+        ops.take(images, [index], axis=axis) for index in (0, 1, size - 2, size - 1)
+    )
+    inside = [slice(None)] * 4
+    before, after = list(inside), list(inside)
+    before[axis], after[axis] = slice(0, size), slice(2, size + 2)
+    continued = [2.0 * first - second, images, 2.0 * last - last_but_one]
+    continued = ops.concatenate(continued, axis=axis)
+    return 0.5 * (continued[tuple(after)] - continued[tuple(before)])
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorGradient(Metric):
+    """Importance is the mean colour gradient in the window around each tile.
+
+    Args:
+        window: Side of the window around each tile, odd, >= tile.
+        tile: Side of a tile.
+
+    Raises:
+        ValueError: If an argument is out of its range; when called, if images have a side of one
+            pixel.
+
+    Source: The metric is named in "A Case for Dynamic Activation Quantization in CNNs", EMC2 2018;
+        the formula and the window are ours.
+    """
+
+    window: int = 9
+    tile: int = 4
+
+    def __post_init__(self) -> None:
+        check_sides(self.tile, self.window)
+
+    def _importance(self, images: Any) -> Any:
+        _, height, width, _ = images.shape
+        if min(height, width) < 2:
+            raise ValueError(
+                f"`images` must have at least 2 x 2 pixels for a gradient, got {height} x {width}."
+            )
+        sums = window_sums(color_gradient(images)[..., None], self.tile, self.window)
+        pixels = window_sizes(height, width, self.tile, self.window)
+        return sums[..., 0] * mean_factors(pixels)
