@@ -42,11 +42,11 @@ def local_entropy(images: Any, bins: int = 16, window: int = 9, tile: int = 4) -
         the formula, bins and window are ours.
     """
     _, height, width, _ = images.shape
-    one_hot = ops.one_hot(grey_bins(images, bins), bins, dtype="float32")
+    one_hot = ops.one_hot(grey_bins(images, bins), bins, axis=1, dtype="float32")
     counts = window_sums(one_hot, tile, window)
     pixels = window_sizes(height, width, tile, window)
     table = _entropy_table(int(pixels.max()))
-    sums = ops.sum(ops.take(table, ops.cast(counts, "int32")), axis=-1)
+    sums = ops.sum(ops.take(table, ops.cast(counts, "int32")), axis=1)
     return (table[pixels] - sums) * mean_factors(pixels)
 
 

@@ -70,6 +70,6 @@ class ColorGradient(Metric):
             raise ValueError(
                 f"`images` must have at least 2 x 2 pixels for a gradient, got {height} x {width}."
             )
-        sums = window_sums(color_gradient(images)[..., None], self.tile, self.window)
+        sums = window_sums(color_gradient(images), self.tile, self.window)
         pixels = window_sizes(height, width, self.tile, self.window)
-        return sums[..., 0] * mean_factors(pixels)
+        return sums * mean_factors(pixels)

@@ -33,17 +33,16 @@ def shi_tomasi_response(images: Any, sigma: float = 1.0) -> Any:
     Source: Shi & Tomasi, "Good Features to Track", CVPR 1994.
     """
     _, height, width, _ = images.shape
-    grey = grey_values(images)[..., None]
+    grey = grey_values(images)
     vertical, horizontal = (
         (_correlation_matrix(size, (-1, 0, 1)), _correlation_matrix(size, (1, 2, 1)))
         for size in (height, width)
     )
     gradient_y = multiply_axes(grey, vertical[0], horizontal[1])
     gradient_x = multiply_axes(grey, vertical[1], horizontal[0])
-    products = [gradient_y * gradient_y, gradient_y * gradient_x, gradient_x * gradient_x]
+    products = (gradient_y * gradient_y, gradient_y * gradient_x, gradient_x * gradient_x)
     smoothing = [_correlation_matrix(size, _gaussian(sigma)) for size in (height, width)]
-    tensor = multiply_axes(ops.concatenate(products, axis=-1), *smoothing)
-    a, b, c = (tensor[..., index] for index in range(3))
+    a, b, c = (multiply_axes(product, *smoothing) for product in products)
     root = ops.sqrt(ops.square(a - c) + 4.0 * ops.square(b))
     return ops.maximum((a + c - root) / 2.0, 0.0)
 

@@ -43,32 +43,27 @@ def mean_factors(sizes: np.ndarray) -> np.ndarray:
 
 
 def window_sums(values: Any, tile: int, window: int) -> Any:
-    """Sums each channel over the windows.
+    """Sums over the windows.
 
     Args:
-        values: float32 tensor [batch, height, width, channels].
+        values: float32 tensor [..., height, width].
         tile: Side of a tile.
         window: Side of a window.
 
     Returns:
-        float32 tensor [batch, ceil(height / tile), ceil(width / tile), channels].
+        float32 tensor [..., ceil(height / tile), ceil(width / tile)].
     """
-    _, height, width, _ = values.shape
-    rows = window_matrix(height, tile, window)
-    return multiply_axes(values, rows, window_matrix(width, tile, window))
+    rows, columns = (window_matrix(size, tile, window) for size in values.shape[-2:])
+    return multiply_axes(values, rows, columns)
 
 
 def multiply_axes(values: Any, row_matrix: np.ndarray, column_matrix: np.ndarray) -> Any:
     """Multiplies height and width with a matrix each.
 
-    result[b, i, j, c] = sum_yx row_matrix[i, y] column_matrix[j, x] values[b, y, x, c]
+    result[..., i, j] = sum_yx row_matrix[i, y] column_matrix[j, x] values[..., y, x]
     """
-    _, height, width, channels = values.shape
-    rows = row_matrix.shape[0]
-    values = ops.reshape(values, (-1, height, width * channels))
     values = ops.matmul(ops.convert_to_tensor(row_matrix), values)
-    values = ops.reshape(values, (-1, rows, width, channels))
-    return ops.matmul(ops.convert_to_tensor(column_matrix), values)
+    return ops.matmul(values, ops.convert_to_tensor(column_matrix.T))
 
 
 def check_tile(tile: int, images: Any) -> None:
