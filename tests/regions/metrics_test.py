@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -26,10 +30,12 @@ from wrpn_tf.regions.metrics import (
 )
 from wrpn_tf.regions.points_of_interest import PointsOfInterest, shi_tomasi_response
 
-SIZES = [(28, 28), (32, 32), (33, 47), (224, 224)]
+# height, width, channels
+SIZES = [(28, 28, 1), (32, 32, 3), (33, 47, 3), (224, 224, 3)]
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def colors(height, width, batch=2, channels=3):
+def colors(height, width, channels=3, batch=2):
     """8-bit images with flat and busy parts."""
     generator = np.random.default_rng(height * width)
     noise = generator.integers(0, 256, (batch, height, width, channels))
@@ -76,6 +82,14 @@ def test_8_bit_colors_are_binned_as_whole_numbers(bins):
     np.testing.assert_array_equal(array(grey_bins(scaled(pixels), bins)), bins_of(pixels, bins))
 
 
+def test_a_window_larger_than_the_image_sees_all_of_it():
+    images = colors(28, 28, batch=1)
+    shares = np.bincount(bins_of(images, 16).ravel()) / (28 * 28)
+    expected = -sum(share * math.log2(share) for share in shares if share)
+    # As above; log2 N is 9.6.
+    np.testing.assert_allclose(array(Entropy(window=57)(scaled(images))), expected, rtol=3e-5)
+
+
 def test_entropy_of_a_constant_image_is_exactly_zero():
     for value in (0.0, 0.1, 0.5, 1.0):
         assert not array(Entropy()(np.full((2, 30, 30, 3), value, "float32"))).any()
@@ -101,7 +115,7 @@ def test_gradient_is_the_windows_mean_of_numpys(size, tile, window):
 @pytest.mark.parametrize("size", SIZES)
 def test_corner_response_is_that_of_scikit_image(size):
     images = colors(*size)
-    grey = images @ np.array([0.299, 0.587, 0.114]) / 255
+    grey = (images @ LUMA if size[2] == 3 else images[..., 0]) / 255
     response = array(shi_tomasi_response(scaled(images), 1.5))
     for image, computed in zip(grey, response, strict=True):
         tensor = skimage.feature.structure_tensor(image, 1.5, mode="nearest", order="rc")
@@ -171,9 +185,9 @@ def test_combined_adds_weighted_z_scores_on_the_finest_tiles():
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_grey_is_luma_of_three_channels_and_the_mean_of_others(channels):
     images = colors(28, 28, channels=channels)
-    weights = [0.299, 0.587, 0.114] if channels == 3 else np.full(channels, 1 / channels)
+    weights = LUMA if channels == 3 else np.full(channels, 1 / channels)
     np.testing.assert_allclose(
-        array(grey_values(scaled(images))), images @ np.array(weights) / 255, rtol=0, atol=3e-7
+        array(grey_values(scaled(images))), images @ weights / 255, rtol=0, atol=3e-7
     )
 
 
@@ -230,6 +244,34 @@ def test_a_map_does_not_depend_on_the_rest_of_the_batch(name):
         np.testing.assert_array_equal(alone[0], importance[index])
 
 
+ON_JAX = """
+import sys
+import jax, keras, numpy as np
+from wrpn_tf.regions.metrics import METRICS, get_metric
+assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules
+expected = np.load(sys.argv[1])
+for name in METRICS:
+    importance = jax.jit(get_metric(name))(expected["images"])
+    # Sums in another order: float32's 6e-8 of values up to 32, and z-scores' of a mean of 3.
+    np.testing.assert_allclose(importance, expected[name], rtol=0, atol=2e-5, err_msg=name)
+    assert name != "entropy" or (importance == expected[name]).all()
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed.")
+def test_maps_under_jax_are_those_under_tensorflow(tmp_path):
+    images = scaled(colors(33, 47))
+    maps = {name: array(get_metric(name)(images)) for name in METRICS}
+    np.savez(tmp_path / "maps.npz", images=array(images), **maps)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX, tmp_path / "maps.npz"],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_maps_of_constant_images_are_finite(name, value):
@@ -279,6 +321,7 @@ def test_a_callable_is_a_metric():
         (lambda: Combined(["center"], [math.nan]), "`weights` must be 1 finite numbers"),
         (lambda: Combined([Center(2), Center(3)]), r"2, divides, got \[2, 3\]"),
         (lambda: scale_images(np.zeros((1, 2, 2, 1)), "own"), "`value_range` must .* got 'own'"),
+        (lambda: scale_images(np.zeros((1, 2, 2, 1)), 255), r"low < high, got 255"),
         (lambda: scale_images(np.zeros((1, 2, 2, 1)), (1, 1)), r"low < high, got \(1, 1\)"),
         (lambda: scale_images(np.zeros((2, 2, 1)), (0, 1)), r"`images` .*got \(2, 2, 1\)"),
         (lambda: Entropy()(keras.Input((None, 32, 3))), r"known height.*got \(None, None, 32, 3\)"),

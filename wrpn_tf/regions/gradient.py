@@ -24,22 +24,21 @@ def color_gradient(images: Any) -> Any:
     Returns:
         float32 tensor [batch, height, width], per pixel.
     """
-    squares = sum(ops.square(_difference(images, axis)) for axis in (1, 2))
+    squares = sum(ops.square(_differences(images, axis)) for axis in (1, 2))
     return ops.sqrt(ops.sum(squares, axis=-1))
 
 
-def _difference(images: Any, axis: int) -> Any:
-    """Half the difference of both neighbours; a line continues the image beyond its border."""
-    size = images.shape[axis]
-    first, second, last_but_one, last = (
-        ops.take(images, [index], axis=axis) for index in (0, 1, size - 2, size - 1)
-    )
-    inside = [slice(None)] * 4
-    before, after = list(inside), list(inside)
-    before[axis], after[axis] = slice(0, size), slice(2, size + 2)
-    continued = [2.0 * first - second, images, 2.0 * last - last_but_one]
-    continued = ops.concatenate(continued, axis=axis)
-    return 0.5 * (continued[tuple(after)] - continued[tuple(before)])
+def _differences(images: Any, axis: int) -> Any:
+    """Returns half the difference of both neighbours, at the ends that to the only one."""
+
+    def part(start: int | None, stop: int | None) -> Any:
+        index = [slice(None)] * len(images.shape)
+        index[axis] = slice(start, stop)
+        return images[tuple(index)]
+
+    first, last = part(1, 2) - part(0, 1), part(-1, None) - part(-2, -1)
+    inside = 0.5 * (part(2, None) - part(None, -2))
+    return ops.concatenate([first, inside, last], axis=axis)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,10 @@ def check_images(images: Any) -> None:
         )
 
 
-def _checked_range(value_range: tuple[float, float]) -> tuple[np.float32, np.float32]:
+def _checked_range(value_range: Any) -> tuple[np.float32, np.float32]:
     """Returns low and high in float32."""
-    if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
+    pair = isinstance(value_range, Sequence) and len(value_range) == 2
+    if not pair or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise ValueError(
             f"`value_range` must be (low, high) with finite low < high, got {value_range!r}."
         )
