@@ -325,6 +325,7 @@ def test_a_callable_is_a_metric():
         (lambda: scale_images(np.zeros((1, 2, 2, 1)), (1, 1)), r"low < high, got \(1, 1\)"),
         (lambda: scale_images(np.zeros((2, 2, 1)), (0, 1)), r"`images` .*got \(2, 2, 1\)"),
         (lambda: Entropy()(keras.Input((None, 32, 3))), r"known height.*got \(None, None, 32, 3\)"),
+        (lambda: Entropy()(colors(28, 28)), r"floats in \[0, 1\], got uint8"),
         (lambda: Center()(np.zeros((1, 8, 8, 0))), r"got \(1, 8, 8, 0\)"),
         (lambda: Center(9)(np.zeros((1, 8, 12, 1))), "tiles of 9 x 9 for images of 8 x 12"),
         (lambda: ColorGradient(1, 1)(np.zeros((1, 1, 5, 1))), "2 x 2 pixels .* got 1 x 5"),

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 from typing import Any
 
+import keras
 from keras import ops
 
 from wrpn_tf.regions.image_values import check_images
@@ -33,9 +34,15 @@ class Metric(abc.ABC):
             important. That of one image does not depend on the others.
 
         Raises:
-            ValueError: If the images' shape is another, or a tile is larger than they are.
+            ValueError: If the images' shape is another, they are no floats, or a tile is larger
+                than they are.
         """
         check_images(images)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if "float" not in dtype:
+            raise ValueError(
+                f"`images` must be floats in [0, 1], got {dtype}: scale them with `scale_images`."
+            )
         check_tile(self.tile, images)
         return self._importance(ops.cast(images, "float32"))
 
