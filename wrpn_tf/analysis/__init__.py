@@ -1,14 +1,50 @@
 """Counts of what a model stores and computes, by layer and by bits."""
 
+from wrpn_tf.analysis.cost import (
+    compute_cost,
+    layer_costs,
+    mac_cost,
+    relative_cost,
+    uniform_cost,
+    with_bits,
+)
+from wrpn_tf.analysis.hardware import SpeedUp, speed_up, speed_up_table
+from wrpn_tf.analysis.memory import (
+    FeatureMap,
+    MemoryFootprint,
+    feature_maps,
+    memory_footprint,
+    memory_table,
+)
 from wrpn_tf.analysis.model_summary import LayerSummary, Summary, summary
+from wrpn_tf.analysis.plan_table import Plan, PlanCell, plan
+from wrpn_tf.analysis.plan_widening import widened_profile
 from wrpn_tf.analysis.profile import LayerProfile, MACProfile, ModelProfile, WeightProfile
 
 __all__ = [
+    "FeatureMap",
     "LayerProfile",
     "LayerSummary",
     "MACProfile",
+    "MemoryFootprint",
     "ModelProfile",
+    "Plan",
+    "PlanCell",
+    "SpeedUp",
     "Summary",
     "WeightProfile",
+    "compute_cost",
+    "feature_maps",
+    "layer_costs",
+    "mac_cost",
+    "memory_footprint",
+    "memory_table",
+    "plan",
+    "relative_cost",
+    "speed_up",
+    "speed_up_table",
     "summary",
+    "uniform_cost",
+    "widened_profile",
+    "with_bits",
 ]

@@ -127,10 +127,7 @@ def summary(
 
     Source: Mishra & Marr, "WRPN & Apprentice" (arXiv 1803.00227), section 2, footnote 2.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-        raise TypeError(f"`batch_size` must be an integer, got {batch_size!r}.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be >= 1, got {batch_size}.")
+    check_batch_size(batch_size)
     result = summarize(ModelProfile(model), batch_size)
     if print_fn is not None:
         for line in table_lines(result):
@@ -159,6 +156,19 @@ def summarize(profile: ModelProfile, batch_size: int = 1) -> Summary:
         float_parameters=_float_parameters(profile),
         uncounted=profile.uncounted,
     )
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Checks a number of examples per batch.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is below 1.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
+        raise TypeError(f"`batch_size` must be an integer, got {batch_size!r}.")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be >= 1, got {batch_size}.")
 
 
 def _row(layer: LayerProfile, batch_size: int) -> LayerSummary:

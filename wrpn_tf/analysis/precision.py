@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph
@@ -37,15 +38,29 @@ def weights_and_bits(layer: Any) -> list[tuple[str, tuple[int, ...], int]]:
 
 
 def tensor_bits(graph: ModelGraph) -> dict[int, int]:
-    """Returns the bits of every tensor of a graph, by its key.
-
-    A tensor has the bits of the quantizer that made it. Layers that only move or drop values
-    (padding, max pooling, reshaping, concatenation, dropout) pass on the most bits of their inputs;
-    every other layer computes float values, 32 bits.
-    """
-    bits = dict.fromkeys(graph.inputs, FLOAT_BITS)
+    """Returns the bits of every tensor of a graph, by its key; see `propagate_bits`."""
+    rounded: dict[int, int] = {}
     for call in graph.calls:
-        bits.update(dict.fromkeys(call.outputs, _output_bits(call, bits)))
+        quantizer = _output_quantizer(call.layer)
+        if quantizer is not None:
+            rounded.update(dict.fromkeys(call.outputs, quantizer.num_bits))
+    return propagate_bits(graph, rounded)
+
+
+def propagate_bits(graph: ModelGraph, rounded: Mapping[int, int]) -> dict[int, int]:
+    """Returns the bits of every tensor of a graph, from those that are rounded.
+
+    Layers that only move or drop values (padding, max pooling, reshaping, concatenation, dropout)
+    pass on the most bits of their inputs; every other layer computes float values, 32 bits.
+
+    Args:
+        graph: The model's graph.
+        rounded: Tensor key -> bits, where a quantizer stands.
+    """
+    bits = {key: rounded.get(key, FLOAT_BITS) for key in graph.inputs}
+    for call in graph.calls:
+        kept = _kept_bits(call, bits)
+        bits.update({key: rounded.get(key, kept) for key in call.outputs})
     return bits
 
 
@@ -54,10 +69,8 @@ def _config(layer: Any) -> Any:
     return getattr(layer, "quantize_config", None) if is_quantized(layer) else None
 
 
-def _output_bits(call: LayerCall, bits: dict[int, int]) -> int:
-    quantizer = _output_quantizer(call.layer)
-    if quantizer is not None:
-        return quantizer.num_bits
+def _kept_bits(call: LayerCall, bits: Mapping[int, int]) -> int:
+    """The bits of what a call makes if nothing rounds it."""
     layer = inner_layer(call.layer)
     keeps = kind_of(layer) in (Kind.PASS_THROUGH, Kind.CONCATENATE)
     if (keeps or relu_limit(layer) == math.inf) and call.inputs:

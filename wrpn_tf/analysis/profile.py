@@ -7,8 +7,10 @@ energy, only adds them up.
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from wrpn_tf.analysis.macs import UncountableError, count_macs
@@ -18,7 +20,7 @@ from wrpn_tf.analysis.precision import (
     tensor_bits,
     weights_and_bits,
 )
-from wrpn_tf.keras_flavor import LayerCall, Shape, model_graph
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
 from wrpn_tf.quantization import inner_layer
 
 
@@ -56,12 +58,16 @@ class MACProfile:
         count: One multiply-add counts 1.
         num_bits_activation: Bits of the values that meet the weight; 32 for float.
         num_bits_weight: Bits of the weight; 32 for float.
+        is_first: No other weight is multiplied between a model input and this one.
+        is_last: No other weight is multiplied between this one and a model output.
     """
 
     weight: str
     count: int
     num_bits_activation: int
     num_bits_weight: int
+    is_first: bool = False
+    is_last: bool = False
 
     @property
     def cost(self) -> int:
@@ -77,6 +83,8 @@ class LayerProfile:
         path: The layer's name, "outer/inner" in a nested model. A quantized layer goes by its own
             name and class, not by its wrapper's.
         class_name: The layer's class.
+        inputs: Keys of the tensors it reads: a number for each tensor of the model.
+        outputs: Keys of the tensors it makes.
         input_shapes: With the batch dimension.
         output_shapes: With the batch dimension.
         weights: The layer's weights; empty in the second and later calls of a shared layer, so that
@@ -89,6 +97,8 @@ class LayerProfile:
 
     path: str
     class_name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     input_shapes: tuple[Shape, ...]
     output_shapes: tuple[Shape, ...]
     weights: tuple[WeightProfile, ...]
@@ -128,6 +138,8 @@ class ModelProfile:
     Attributes:
         name: The model's name.
         layers: One `LayerProfile` per call; nested models are flattened.
+        inputs: Key of each model input -> its shape with the batch dimension.
+        outputs: Keys of the model outputs.
 
     Args:
         model: A Functional or Sequential model of either Keras, float or quantized.
@@ -145,7 +157,15 @@ class ModelProfile:
             layers.append(_profile_call(call, bits, first=call.path not in seen))
             seen.add(call.path)
         self.name: str = model.name
-        self.layers: tuple[LayerProfile, ...] = tuple(layers)
+        self.inputs: dict[int, Shape] = {key: graph.shapes[key] for key in graph.inputs}
+        self.outputs: tuple[int, ...] = graph.outputs
+        self.layers: tuple[LayerProfile, ...] = _with_ends(layers, graph)
+
+    def with_layers(self, layers: Iterable[LayerProfile]) -> ModelProfile:
+        """Returns the profile of the same graph with other sizes or bits."""
+        changed = copy.copy(self)
+        changed.layers = tuple(layers)
+        return changed
 
     @property
     def num_parameters(self) -> int:
@@ -191,6 +211,8 @@ def _profile_call(call: LayerCall, bits: dict[int, int], first: bool) -> LayerPr
     return LayerProfile(
         path="/".join([*call.path.split("/")[:-1], layer.name]),
         class_name=type(layer).__name__,
+        inputs=call.inputs,
+        outputs=call.outputs,
         input_shapes=call.input_shapes,
         output_shapes=call.output_shapes,
         weights=tuple(WeightProfile(*w) for w in weights_and_bits(call.layer)) if first else (),
@@ -217,3 +239,31 @@ def _count(call: LayerCall, bits: dict[int, int]) -> tuple[tuple[MACProfile, ...
         # Between the two kernels of a separable convolution stands no quantizer.
         activation = FLOAT_BITS
     return tuple(macs), None
+
+
+def _with_ends(layers: list[LayerProfile], graph: ModelGraph) -> tuple[LayerProfile, ...]:
+    """Marks the first and the last multiplications; a layer's kernels apply in their order."""
+    before, after = set(graph.inputs), set(graph.outputs)
+    first, last = set(), set()
+    for layer in layers:
+        if before.intersection(layer.inputs):
+            if layer.macs:
+                first.add(layer.path)
+            else:
+                before.update(layer.outputs)
+    for layer in reversed(layers):
+        if after.intersection(layer.outputs):
+            if layer.macs:
+                last.add(layer.path)
+            else:
+                after.update(layer.inputs)
+    return tuple(_mark_ends(x, x.path in first, x.path in last) for x in layers)
+
+
+def _mark_ends(layer: LayerProfile, is_first: bool, is_last: bool) -> LayerProfile:
+    macs = list(layer.macs)
+    if macs and is_first:
+        macs[0] = dataclasses.replace(macs[0], is_first=True)
+    if macs and is_last:
+        macs[-1] = dataclasses.replace(macs[-1], is_last=True)
+    return dataclasses.replace(layer, macs=tuple(macs))

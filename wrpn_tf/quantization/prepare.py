@@ -30,7 +30,7 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     origin: dict[str, str] = {}
 
     def make_layer(call: LayerCall) -> Any:
-        parts = _split(call, graph)
+        parts = split_call(call, graph)
         origin.update({part.name: call.path for part in parts})
         return parts
 
@@ -40,8 +40,8 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     return model, origin
 
 
-def _split(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
-    """The layers that stand for one layer of the user's model, in the order in which they apply."""
+def split_call(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
+    """Returns the unbuilt layers that stand for one layer of a model, in the order they apply."""
     layer = call.layer
     if keras_class(layer) in SEPARABLE_LAYERS:
         return _split_separable(call, graph)

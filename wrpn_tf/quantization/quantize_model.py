@@ -95,7 +95,7 @@ def quantize_model(
         overrides=overrides,
     )
     source = model_graph(model)
-    _check_quantizable(source)
+    check_quantizable(source)
     prepared, origin = prepare(source)
     graph = model_graph(prepared)
     if graph.flavor is keras_flavor.KERAS:
@@ -107,7 +107,8 @@ def quantize_model(
     return quantized
 
 
-def _check_quantizable(graph: ModelGraph) -> None:
+def check_quantizable(graph: ModelGraph) -> None:
+    """Raises a ValueError if a model is quantized already, or has no kernels to quantize."""
     layers = graph.layers()
     quantized = [path for path, layer in layers.items() if is_quantized(layer)]
     if quantized:
