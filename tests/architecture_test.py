@@ -15,6 +15,7 @@ FOLDERS = ("wrpn_tf", "tflite_export", "examples", "tests")
 LAYERS = (
     {"grid", "accelerator"},
     {"keras_flavor"},
+    {"regions"},
     {"quantization", "widening"},
     {"training", "analysis", "applications", "simulation"},
     {"recipe"},

@@ -17,13 +17,21 @@ if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the
         applications,
         grid,
         quantization,
+        regions,
         simulation,
         training,
         widening,
     )
     from wrpn_tf.analysis import summary
-    from wrpn_tf.quantization import calibrate, quantize_model
+    from wrpn_tf.quantization import (
+        apply_regions,
+        calibrate,
+        calibrate_regions,
+        drop_regions,
+        quantize_model,
+    )
     from wrpn_tf.recipe import widen_and_quantize
+    from wrpn_tf.regions import RegionPrecision
     from wrpn_tf.simulation import simulate
     from wrpn_tf.training import Distiller
     from wrpn_tf.widening import plan_widths, widen_model
@@ -32,14 +40,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Distiller",
+    "RegionPrecision",
     "accelerator",
     "analysis",
     "applications",
+    "apply_regions",
     "calibrate",
+    "calibrate_regions",
+    "drop_regions",
     "grid",
     "plan_widths",
     "quantization",
     "quantize_model",
+    "regions",
     "simulate",
     "simulation",
     "summary",
@@ -51,7 +64,11 @@ __all__ = [
 
 _DEFINED_IN = {
     "Distiller": "training",
+    "RegionPrecision": "regions",
+    "apply_regions": "quantization",
     "calibrate": "quantization",
+    "calibrate_regions": "quantization",
+    "drop_regions": "quantization",
     "plan_widths": "widening",
     "quantize_model": "quantization",
     "simulate": "simulation",

@@ -106,6 +106,43 @@ class Grid:
         """Returns the level nearest to each real: `to_real(to_int(real))`."""
         return self.to_real(self.to_int(real, scale), scale)
 
+    def nested_step(self, num_bits: int) -> int:
+        """Returns the distance between the integers of the nested grid of fewer bits.
+
+        (2^k - 1) / (2^num_bits - 1) for this grid's k bits: 17, 85 or 255 for 4, 2 or 1 of 8 bits.
+
+        Raises:
+            TypeError, ValueError: As `check_num_bits`, or if `num_bits` does not divide k.
+        """
+        bits = (self.high - self.low).bit_length()
+        if bits % check_num_bits(num_bits):
+            raise ValueError(f"`num_bits` must divide the grid's {bits} bits, got {num_bits}.")
+        return int((2**bits - 1) // (2**num_bits - 1))
+
+    def coarsen(self, integers: npt.ArrayLike, num_bits: int) -> npt.NDArray[np.int32]:
+        """Rounds integers of this grid to those of the nested grid of fewer bits.
+
+        step * clip(floor(q / step + 1/2), ceil(low / step), floor(high / step)) with the step of
+        `nested_step`; 0 bits: 0. The step is odd, so that no integer lies in the middle: rounding a
+        real to this grid and then to the nested one is rounding it to that at once.
+
+        Args:
+            integers: Integers in low..high, of any shape.
+            num_bits: 0, or a divisor of this grid's bits.
+
+        Raises:
+            TypeError, ValueError: As `nested_step`.
+        """
+        values = np.asarray(integers, np.int32)
+        if num_bits == 0:
+            return np.zeros_like(values)
+        step = self.nested_step(num_bits)
+        multiples = (2 * values + step) // (2 * step)
+        rounded: npt.NDArray[np.int32] = step * np.clip(
+            multiples, -(-self.low // step), self.high // step
+        )
+        return rounded
+
     @property
     def optimal_largest_level(self) -> float:
         """The real value of `high` at which a standard normal distribution is rounded best.

@@ -303,6 +303,7 @@ def rebuild(
     graph: ModelGraph,
     make_layer: Callable[[LayerCall], Any],
     after: Callable[[int, Any], Any] | None = None,
+    apply: Callable[[LayerCall, Any, Mapping[int, Any]], Any] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Builds a new Functional model along a graph, with other layers.
 
@@ -313,12 +314,15 @@ def rebuild(
             shared.
         after: `after(key, tensor)` returns what stands for the tensor `key` from there on; it is
             called for each model input and each output of each call, and may apply layers.
+        apply: `apply(call, layer, tensors)` returns the result of a call's layer on the tensors
+            that the call reads; None: `call.invoke(layer, tensors)`.
 
     Returns:
         The model, named and structured as `graph.model`, and the new layers by path.
     """
     flavor = graph.flavor
     after = after or (lambda key, tensor: tensor)
+    apply = apply or (lambda call, layer, tensors: call.invoke(layer, tensors))
     functional = _functional(graph.model)
     sources = [_new_input(tensor, flavor) for tensor in functional.inputs]
     tensors = {key: after(key, source) for key, source in zip(graph.inputs, sources, strict=True)}
@@ -328,7 +332,7 @@ def rebuild(
             layers[call.path] = make_layer(call)
         made = layers[call.path]
         first, *rest = made if isinstance(made, tuple) else (made,)
-        result = call.invoke(first, tensors)
+        result = apply(call, first, tensors)
         for layer in rest:
             result = layer(result)
         flat = _nest(flavor).flatten(result)

@@ -18,12 +18,18 @@ import wrapt
 # Keras -> registered name -> module whose import registers the class.
 REGISTERED_CLASSES: dict[str, dict[str, str]] = {
     "keras": {
+        "wrpn_tf>Importance": "wrpn_tf.quantization.keras_region_layers",
+        "wrpn_tf>RegionMap": "wrpn_tf.quantization.keras_region_layers",
+        "wrpn_tf>RegionWrapper": "wrpn_tf.quantization.keras_region_layers",
         "wrpn_tf>QuantizeLayer": "wrpn_tf.quantization.quantize_wrapper",
         "wrpn_tf>QuantizeWrapper": "wrpn_tf.quantization.quantize_wrapper",
     },
     "tf_keras": {
         "QuantizeLayer": "wrpn_tf.quantization.quantize_scheme",
         "QuantizeWrapperV2": "wrpn_tf.quantization.quantize_scheme",
+        "wrpn_tf>Importance": "wrpn_tf.quantization.tf_keras_region_layers",
+        "wrpn_tf>RegionMap": "wrpn_tf.quantization.tf_keras_region_layers",
+        "wrpn_tf>RegionWrapper": "wrpn_tf.quantization.tf_keras_region_layers",
         "wrpn_tf>ObservedQuantizer": "wrpn_tf.quantization.quantize_scheme",
         "wrpn_tf>WRPNActivationQuantizer": "wrpn_tf.quantization.quantize_scheme",
         "wrpn_tf>WRPNQuantizeConfig": "wrpn_tf.quantization.quantize_scheme",

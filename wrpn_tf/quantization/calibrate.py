@@ -58,7 +58,7 @@ def calibrate(
             observers.setdefault(call.path, _Observer(*found))
     if not observers:
         raise ValueError("`model` must have activation quantizers, got a model without any.")
-    batches = _batches(dataset, max_batches)
+    batches = input_batches(dataset, max_batches)
     progress = graph.flavor.keras.utils.Progbar(
         max_batches, verbose=int(verbose), unit_name="batch"
     )
@@ -85,7 +85,12 @@ def _check_arguments(method: str, percentile: float, max_batches: int | None) ->
         raise ValueError(f"`max_batches` must be at least 1, got {max_batches}.")
 
 
-def _batches(dataset: Any, max_batches: int | None) -> Iterator[Any]:
+def input_batches(dataset: Any, max_batches: int | None) -> Iterator[Any]:
+    """Yields the inputs of each batch of an array or of an iterable of batches.
+
+    Raises:
+        ValueError: If `dataset` is neither.
+    """
     if isinstance(dataset, np.ndarray):
         examples = dataset
         dataset = (examples[i : i + _BATCH_SIZE] for i in range(0, len(examples), _BATCH_SIZE))

@@ -51,6 +51,47 @@ def fake_quantize_affine(x: Any, num_bits: int, smallest: Any, largest: Any) -> 
     return _fake_quantize_between(x, 2**num_bits - 1, smallest, largest)
 
 
+def coarsen(x: Any, grid: Grid, largest: Any, num_bits: int) -> Any:
+    """Rounds values on a grid to its nested grid of fewer bits: `grid.coarsen`. No gradient.
+
+    Args:
+        x: float32 tensor of the grid's values.
+        grid: The grid.
+        largest: The real value of `grid.high`: a positive float32 scalar tensor.
+        num_bits: Bits of the coarse grid, 1 to the grid's.
+    """
+    if grid.low == 0 and num_bits > 1:
+        return _fake_quantize_between(x, 2**num_bits - 1, smallest_level(grid, largest), largest)
+    step = grid.nested_step(num_bits)
+    scale = largest / np.float32(grid.high)
+    return _round_to_multiples(x, step * scale, -(-grid.low // step), grid.high // step)
+
+
+def coarsen_affine(x: Any, grid_bits: int, smallest: Any, largest: Any, num_bits: int) -> Any:
+    """As `coarsen`, for the grid `wrpn_tf.grid.affine_grid(grid_bits, smallest, largest)`.
+
+    Args:
+        x: float32 tensor of the grid's values.
+        grid_bits: Bits of the grid.
+        smallest: float32 scalar tensor <= 0.
+        largest: float32 scalar tensor >= 0; where both are 0, values pass.
+        num_bits: Bits of the coarse grid, 1 to the grid's.
+    """
+    steps = 2**grid_bits - 1
+    step = steps // (2**num_bits - 1)
+    scale = ops.maximum((largest - smallest) / steps, 1e-30)
+    low = -ops.floor(-smallest / scale + 0.5)
+    rounded = _round_to_multiples(
+        x, step * scale, ops.ceil(low / step), ops.floor((low + steps) / step)
+    )
+    return ops.where(largest > smallest, rounded, x)
+
+
+def _round_to_multiples(x: Any, step: Any, low: Any, high: Any) -> Any:
+    """Step * clip(round(x / step), low, high); no x lies near the middle between two multiples."""
+    return ops.clip(ops.floor(x / step + 0.5), low, high) * step
+
+
 def round_to_integers(x: Any, grid: Grid) -> Any:
     """Rounds to the grid's integers, as float32: `grid.to_int(x, 1)`.
 

@@ -17,6 +17,8 @@ from keras import ops
 from wrpn_tf import keras_flavor
 from wrpn_tf.grid import Grid, activation_grid, affine_grid, check_num_bits, weight_grid
 from wrpn_tf.quantization.fake_quantize import (
+    coarsen,
+    coarsen_affine,
     fake_quantize,
     fake_quantize_affine,
     round_to_integers,
@@ -190,7 +192,7 @@ class WRPNActivationQuantizer(Quantizer):
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         """Creates the variable `range`, a float32 scalar."""
         start = min(self.initial_range, self.max_range or self.initial_range)
-        return {"range": _add_scalar(layer, f"{name}_range", start, trainable=self.learned)}
+        return {"range": add_variable(layer, f"{name}_range", start, trainable=self.learned)}
 
     def __call__(self, inputs: Any, training: Any, weights: Mapping[str, Any], **kwargs: Any):
         """Returns the quantized activations; see the class."""
@@ -209,6 +211,12 @@ class WRPNActivationQuantizer(Quantizer):
     def to_int(self, values: Any, weights: Mapping[str, Any]) -> npt.NDArray[np.int32]:
         """Returns the integers q of float activations: quantized == scale(weights) * float32(q)."""
         return self.grid.to_int(values, self.scale(weights))
+
+    def coarsen(self, values: Any, num_bits: int, weights: Mapping[str, Any]) -> Any:
+        """Returns quantized values rounded to the nested grid of fewer bits: `Grid.coarsen`."""
+        limit = _limited(ops.convert_to_tensor(weights["range"]), self.max_range)
+        rounded = coarsen(ops.cast(values, "float32"), self.grid, limit, num_bits)
+        return ops.cast(rounded, values.dtype)
 
     def set_range(self, weights: Mapping[str, Any], smallest: float, largest: float) -> None:
         """Sets the range so that it covers [smallest, largest]."""
@@ -257,7 +265,7 @@ class ObservedQuantizer(Quantizer):
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         """Creates `smallest` and `largest`, float32 scalars; both 0 until a value was seen."""
         return {
-            end: _add_scalar(layer, f"{name}_{end}", 0.0, trainable=False)
+            end: add_variable(layer, f"{name}_{end}", 0.0, trainable=False)
             for end in ("smallest", "largest")
         }
 
@@ -292,6 +300,17 @@ class ObservedQuantizer(Quantizer):
         """Returns the integers q of float values: quantized == scale(weights) * float32(q)."""
         grid, scale = self._grid_and_scale(weights)
         return grid.to_int(values, scale)
+
+    def coarsen(self, values: Any, num_bits: int, weights: Mapping[str, Any]) -> Any:
+        """Returns quantized values rounded to the nested grid of fewer bits: `Grid.coarsen`.
+
+        Values of a range that was not observed yet pass.
+        """
+        smallest, largest = (ops.convert_to_tensor(weights[end]) for end in ("smallest", "largest"))
+        rounded = coarsen_affine(
+            ops.cast(values, "float32"), self.num_bits, smallest, largest, num_bits
+        )
+        return ops.cast(rounded, values.dtype)
 
     def set_range(self, weights: Mapping[str, Any], smallest: float, largest: float) -> None:
         """Sets the range to cover [smallest, largest] and 0."""
@@ -352,8 +371,10 @@ def _check_positive(value: float, argument: str) -> float:
     return float(value)
 
 
-def _add_scalar(layer: Any, name: str, value: float, trainable: bool) -> Any:
-    """Adds a float32 scalar that mixed precision leaves in float32 and replicas keep equal."""
+def add_variable(
+    layer: Any, name: str, value: float, trainable: bool, shape: tuple[int, ...] = ()
+) -> Any:
+    """Adds a float32 weight that mixed precision leaves in float32 and replicas keep equal."""
     flavor = keras_flavor.flavor_of(layer, "layer")
     if flavor is keras_flavor.KERAS:
         options: dict[str, Any] = {"autocast": False}
@@ -369,7 +390,7 @@ def _add_scalar(layer: Any, name: str, value: float, trainable: bool) -> Any:
             options["aggregation"] = tf.VariableAggregation.MEAN
     return layer.add_weight(
         name=name,
-        shape=(),
+        shape=shape,
         initializer=flavor.keras.initializers.Constant(value),
         dtype="float32",
         trainable=trainable,
