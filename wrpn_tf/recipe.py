@@ -7,6 +7,8 @@ from typing import Any
 
 from wrpn_tf.quantization import quantize_model
 from wrpn_tf.quantization.layer_settings import Bits, Override
+from wrpn_tf.regions import RegionPrecision
+from wrpn_tf.regions.region_precision import check_region_precision
 from wrpn_tf.widening import widen_model
 from wrpn_tf.widening.widen import check_preservation
 from wrpn_tf.widening.width_plan import WidthRules
@@ -29,6 +31,7 @@ def widen_and_quantize(
     first_layer: Bits = 8,
     last_layer: Bits = 8,
     overrides: Mapping[str, Override] | None = None,
+    region_precision: RegionPrecision | None = None,
 ) -> Any:
     """Returns a wider copy of a float model that computes in k bits, and trains.
 
@@ -55,6 +58,7 @@ def widen_and_quantize(
         first_layer: Bits of the first layers' weights, or `"float"`.
         last_layer: Bits of the last layers' weights, or `"float"`.
         overrides: Regular expression on layer names -> bits, scale, range, or `"float"`.
+        region_precision: Fewer bits for the unimportant parts of each image.
 
     Returns:
         A Functional model of the model's own flavour.
@@ -67,6 +71,7 @@ def widen_and_quantize(
     # `widen_model` checks its arguments; here it may not be called.
     WidthRules(width_multiplier, layer_fraction, width_overrides or {}, divisor)
     check_preservation(preserve_function, noise, seed)
+    check_region_precision(region_precision)
     if width_multiplier != 1 or width_overrides:
         model = widen_model(
             model,
@@ -87,4 +92,5 @@ def widen_and_quantize(
         first_layer=first_layer,
         last_layer=last_layer,
         overrides=overrides,
+        region_precision=region_precision,
     )

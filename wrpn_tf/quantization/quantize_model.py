@@ -19,6 +19,9 @@ from wrpn_tf.quantization.quantize_registry import (
     kind_of,
 )
 from wrpn_tf.quantization.quantized_layers import is_quantized
+from wrpn_tf.quantization.region_insertion import apply_regions
+from wrpn_tf.regions import RegionPrecision
+from wrpn_tf.regions.region_precision import check_region_precision
 
 PAPER_RECIPE: Mapping[str, Any] = MappingProxyType(
     {
@@ -44,6 +47,7 @@ def quantize_model(
     first_layer: Bits = 8,
     last_layer: Bits = 8,
     overrides: Mapping[str, Override] | None = None,
+    region_precision: RegionPrecision | None = None,
 ) -> Any:
     """Returns a copy of a float model that computes with k-bit weights and activations, and trains.
 
@@ -72,6 +76,8 @@ def quantize_model(
             dictionary of `num_bits_weight`, `num_bits_activation`, `weight_scale`,
             `activation_range`, or `"float"`. Later rules win. Outputs are rounded at the end of a
             chain, so their settings go to its last layer: the ReLU, not the convolution before it.
+        region_precision: Fewer bits for the unimportant parts of each image: see
+            `wrpn_tf.RegionPrecision` and `wrpn_tf.apply_regions`.
 
     Returns:
         A Functional model of the model's own flavour. Layers are named as tfmot does: `quant_` and
@@ -81,7 +87,7 @@ def quantize_model(
         TypeError: If `model` is no Keras model, bits are no integers, or `overrides` is no
             dictionary.
         ValueError: If an argument is out of range, a rule matches no layer, or the model cannot be
-            read, is quantized already or has nothing to quantize.
+            read, is quantized already or has nothing to quantize; or as `wrpn_tf.apply_regions`.
 
     Source: Mishra et al., WRPN, arXiv 1709.01134, section 5.
     """
@@ -104,7 +110,7 @@ def quantize_model(
         from wrpn_tf.quantization.quantize_scheme import apply_rules
     quantized = apply_rules(graph, rules, origin)
     _warn_of_float_layers(graph, origin)
-    return quantized
+    return quantized if region_precision is None else apply_regions(quantized, region_precision)
 
 
 def check_quantizable(graph: ModelGraph) -> None:

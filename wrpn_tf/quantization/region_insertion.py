@@ -17,6 +17,7 @@ from wrpn_tf.quantization.quantized_layers import (
 )
 from wrpn_tf.quantization.region_planner import Regions, plan_regions, reads_regions, source_of
 from wrpn_tf.regions import RegionPrecision
+from wrpn_tf.regions.region_precision import check_region_precision
 
 
 def apply_regions(model: Any, region_precision: RegionPrecision) -> Any:
@@ -43,11 +44,9 @@ def apply_regions(model: Any, region_precision: RegionPrecision) -> Any:
     Source: "A Case for Dynamic Activation Quantization in CNNs", EMC2 2018; the rounding and the
     way of the maps through the network are this project's.
     """
-    if not isinstance(region_precision, RegionPrecision):
-        raise TypeError(
-            "`region_precision` must be a wrpn_tf.RegionPrecision, got "
-            f"{type(region_precision).__name__}: {region_precision!r:.80}."
-        )
+    if region_precision is None:
+        raise TypeError("`region_precision` must be a wrpn_tf.RegionPrecision, got None.")
+    check_region_precision(region_precision)
     graph = model_graph(model)
     if model_has_regions(graph):
         raise ValueError(

@@ -28,10 +28,11 @@ class RegionPrecision:
 
     Args:
         metric: `"entropy"`, `"gradient"`, `"points_of_interest"`, `"border_crop"`, `"center"`,
-            `"combined"` (entropy and center), a metric of `wrpn_tf.regions`, or any callable (a Keras model too): float32 images
-            [batch, height, width, channels] in [0, 1] -> importance [batch, rows, columns], one
-            value for each square tile of the image; greater is more important. A function of your
-            own has to be registered with `keras.saving.register_keras_serializable` to be saved.
+            `"combined"` (entropy and center), a metric of `wrpn_tf.regions`, or any callable (a
+            Keras model too): float32 images [batch, height, width, channels] in [0, 1] ->
+            importance [batch, rows, columns], one value for each square tile of the image; greater
+            is more important. A function of your own has to be registered with
+            `keras.saving.register_keras_serializable` to be saved.
         bits: Bits of the ranks, the most important first, falling, at least two of 8, 4, 2, 1, 0. A
             layer never gets more bits than it has. Only these divide one another, and so does
             2^bits - 1: each level of a coarse grid is one of the finer grid.
@@ -140,6 +141,19 @@ class Rule:
 
     kind: str
     values: tuple[float, ...]
+
+
+def check_region_precision(region_precision: Any) -> None:
+    """Checks that an argument is None or a `RegionPrecision`.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if region_precision is not None and not isinstance(region_precision, RegionPrecision):
+        raise TypeError(
+            "`region_precision` must be a wrpn_tf.RegionPrecision, got "
+            f"{type(region_precision).__name__} {region_precision!r:.80}."
+        )
 
 
 def check_bits(bits: Any, argument: str, count: int | None = None) -> Bits:

@@ -40,8 +40,9 @@ class KerasDistiller(Distiller, keras.Model):
 
     @property
     def metrics(self) -> list[Any]:
-        """The model's metrics, those of the three parts of the loss at the end."""
-        return [*super().metrics, *self._untracked.metrics]
+        """The model's metrics, with those of the loss' parts and the regions."""
+        hidden = self._untracked
+        return [*super().metrics, *hidden.metrics, *hidden.regions.metrics]
 
     def train_step(self, *args: Any) -> Any:
         """Trains on one batch, after checking it; JAX passes its state before the batch."""
@@ -61,8 +62,9 @@ class KerasDistiller(Distiller, keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Returns the loss of a batch, and records its parts."""
+        """Returns the loss of a batch, and records its parts and its regions."""
         hidden = self._untracked
+        hidden.regions.update(x)
         batch_size = keras.ops.shape(y_pred)[0]
         total = super().compute_loss(training=training) if self.losses else 0.0
         terms = self._loss_terms(x, y, y_pred, training)

@@ -23,6 +23,11 @@ class TFKerasDistiller(Distiller, tf_keras.Model):
     two it is in.
     """
 
+    @property
+    def metrics(self) -> list[Any]:
+        """The model's metrics, those of the regions at the end."""
+        return [*super().metrics, *self._untracked.regions.metrics]
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """Trains on one batch, after checking it."""
         x, y, sample_weight = self._checked(data)
@@ -47,7 +52,8 @@ class TFKerasDistiller(Distiller, tf_keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Returns the loss of a batch, and records it and its parts."""
+        """Returns the loss of a batch, and records it, its parts and its regions."""
+        self._untracked.regions.update(x)
         terms = self._loss_terms(x, y, y_pred, training)
         targets = {part: term[0] for part, term in terms.items()}
         outputs = {part: term[1] for part, term in terms.items()}
