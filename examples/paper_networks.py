@@ -64,18 +64,86 @@ def projected_resnet34() -> keras.Model:
     return _classified(image, x, "projected_resnet34")
 
 
+def inception_resnet_v2(blocks: tuple[int, int, int]) -> keras.Model:
+    """Returns Inception-ResNet-v2 as its paper has it; `keras.applications` has TF-slim's form.
+
+    Where the paper's figures disagree on a width, it is that of the concatenation: 1152 for the
+    second kind of block, 2144 for the third.
+
+    Args:
+        blocks: Blocks of each kind: (5, 10, 5) in the paper, (1, 1, 1) for each kind once.
+
+    Source: Szegedy et al., arXiv 1602.07261, Figures 3, 7, 10 and 15-18.
+    """
+    image = keras.Input((299, 299, 3))
+    join = keras.layers.Concatenate()
+    x = _tower(image, (32, 3, 2, "valid"), (32, 3, 1, "valid"), (64, 3))
+    x = join([_pool(x), _tower(x, (96, 3, 2, "valid"))])
+    first = _tower(x, (64, 1), (96, 3, 1, "valid"))
+    second = _tower(x, (64, 1), (64, (7, 1)), (64, (1, 7)), (96, 3, 1, "valid"))
+    x = join([first, second])
+    x = join([_tower(x, (192, 3, 2, "valid")), _pool(x)])
+    for _ in range(blocks[0]):
+        towers = ((32, 1),), ((32, 1), (32, 3)), ((32, 1), (48, 3), (64, 3))
+        x = _inception_block(x, towers, 384)
+    x = join(
+        [
+            _pool(x),
+            _tower(x, (384, 3, 2, "valid")),
+            _tower(x, (256, 1), (256, 3), (384, 3, 2, "valid")),
+        ]
+    )
+    for _ in range(blocks[1]):
+        x = _inception_block(x, (((192, 1),), ((128, 1), (160, (1, 7)), (192, (7, 1)))), 1152)
+    x = join(
+        [
+            _pool(x),
+            _tower(x, (256, 1), (384, 3, 2, "valid")),
+            _tower(x, (256, 1), (288, 3, 2, "valid")),
+            _tower(x, (256, 1), (288, 3), (320, 3, 2, "valid")),
+        ]
+    )
+    for _ in range(blocks[2]):
+        x = _inception_block(x, (((192, 1),), ((192, 1), (224, (1, 3)), (256, (3, 1)))), 2144)
+    return _classified(image, x, "inception_resnet_v2")
+
+
+def _inception_block(x: Any, towers: Any, filters: int) -> Any:
+    joined = keras.layers.Concatenate()([_tower(x, *tower) for tower in towers])
+    return keras.layers.Add()([x, _tower(joined, (filters, 1))])
+
+
+def _tower(x: Any, *convolutions: Any) -> Any:
+    """Returns convolutions (filters, kernel size, strides, padding) one after the other."""
+    for filters, kernel_size, *rest in convolutions:
+        strides, padding = rest or (1, "same")
+        x = _conv(x, filters, kernel_size, None, strides, padding)
+    return x
+
+
+def _pool(x: Any) -> Any:
+    return keras.layers.MaxPooling2D(3, 2)(x)
+
+
 def _classified(image: Any, x: Any, name: str) -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, keras.layers.Dense(_CLASSES, name="predictions")(x), name=name)
 
 
-def _conv(x: Any, filters: int, kernel_size: int, name: str, strides: int = 1) -> Any:
+def _conv(
+    x: Any,
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    name: str | None,
+    strides: int = 1,
+    padding: str = "same",
+) -> Any:
     # Zeros: nothing is computed with the weights.
     return keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer="zeros",
         name=name,

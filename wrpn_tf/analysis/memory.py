@@ -204,14 +204,17 @@ def _is_counted(layer: LayerProfile, counting: str) -> bool:
 
 
 def _map(profile: ModelProfile, path: str, key: int, shape: Shape) -> FeatureMap:
-    sizes = shape[1:]
-    if None in sizes:
+    return FeatureMap(path, _num_values(path, shape), _stored_bits(profile, key))
+
+
+def _num_values(path: str, shape: Shape) -> int:
+    """The size of a map without the batch."""
+    if None in shape[1:]:
         raise ValueError(
-            "`profile` must be of a model with known sizes, got an input shape or layer output "
-            f"{shape}{f' of {path!r}' if path else ''}. Give the model a fixed input shape."
+            "`profile` must be of a model with known sizes, got an input or output of shape "
+            f"{shape}{f' at {path!r}' if path else ''}. Give the model a fixed input shape."
         )
-    values = math.prod(size for size in sizes if size is not None)
-    return FeatureMap(path, values, _stored_bits(profile, key))
+    return math.prod(size for size in shape[1:] if size is not None)
 
 
 def _stored_bits(profile: ModelProfile, key: int) -> int:
@@ -259,8 +262,10 @@ def _largest(maps: Sequence[FeatureMap]) -> FeatureMap:
 
 
 def _check_known(profile: ModelProfile) -> None:
-    """Raises if a layer with weights is not understood: what it keeps in memory is not known."""
+    """Raises if a size is unknown, or a layer with weights keeps in memory nobody knows what."""
     check_profile(profile, "profile")
+    for shape in profile.inputs.values():
+        _num_values("", shape)
     unknown = {
         layer.path: layer.uncounted for layer in profile.layers if layer.uncounted and layer.weights
     }

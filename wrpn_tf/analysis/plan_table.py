@@ -103,6 +103,8 @@ def plan(
     layer_fraction: float = 1.0,
     width_overrides: Mapping[str, float] | None = None,
     divisor: int = 8,
+    weight_scale: str | float = "mean",
+    activation_range: str | float = "learned",
     first_layer: Bits = 8,
     last_layer: Bits = 8,
     overrides: Mapping[str, Override] | None = None,
@@ -121,6 +123,9 @@ def plan(
         layer_fraction: As in `wrpn_tf.widen_model`.
         width_overrides: As in `wrpn_tf.widen_and_quantize`.
         divisor: As in `wrpn_tf.widen_model`.
+        weight_scale: As in `wrpn_tf.quantize_model`; no figure here depends on it.
+        activation_range: As in `wrpn_tf.quantize_model`; tensors of observed range have 2 bits or
+            more.
         first_layer: As in `wrpn_tf.quantize_model`.
         last_layer: As in `wrpn_tf.quantize_model`.
         overrides: As in `wrpn_tf.quantize_model`.
@@ -137,6 +142,8 @@ def plan(
         QuantizationRules(
             num_bits_weight=weight,
             num_bits_activation=activation,
+            weight_scale=weight_scale,
+            activation_range=activation_range,
             first_layer=first_layer,
             last_layer=last_layer,
             overrides=overrides,
