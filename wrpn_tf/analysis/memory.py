@@ -174,37 +174,61 @@ def feature_maps(profile: ModelProfile, *, counting: str = "parameters") -> list
         TypeError, ValueError: As `memory_footprint`.
     """
     _check_known(profile)
-    maps = [_map(profile, "", key, shape) for key, shape in profile.inputs.items()]
+    tensors = _Tensors(profile)
+    maps = [tensors.feature_map("", key, shape) for key, shape in profile.inputs.items()]
     for layer in profile.layers:
         is_pool = "Pooling" in layer.class_name and counting != "convolutions"
         if is_pool or _is_counted(layer, counting):
-            maps += _made(profile, layer)
+            maps += tensors.made_by(layer)
     return maps
 
 
 def _layer_maps(profile: ModelProfile, counting: str) -> tuple[list[FeatureMap], list[FeatureMap]]:
     """The maps that layers with multiplied weights read, and those that they make."""
+    tensors = _Tensors(profile)
     layers = [layer for layer in profile.layers if _is_counted(layer, counting)]
-    reads = [
-        _map(profile, layer.path, key, shape)
-        for layer in layers
-        for key, shape in zip(layer.inputs, layer.input_shapes, strict=True)
-    ]
-    return reads, [made for layer in layers for made in _made(profile, layer)]
+    reads = [made for layer in layers for made in tensors.read_by(layer)]
+    return reads, [made for layer in layers for made in tensors.made_by(layer)]
 
 
-def _made(profile: ModelProfile, layer: LayerProfile) -> list[FeatureMap]:
-    pairs = zip(layer.outputs, layer.output_shapes, strict=True)
-    return [_map(profile, layer.path, key, shape) for key, shape in pairs]
+class _Tensors:
+    """The tensors of a profile as they are kept in memory."""
+
+    def __init__(self, profile: ModelProfile) -> None:
+        self._outputs = profile.outputs
+        self._readers: dict[int, list[LayerProfile]] = {}
+        self._made_bits: dict[int, int] = {}
+        for layer in profile.layers:
+            self._made_bits.update(zip(layer.outputs, layer.num_bits_output, strict=True))
+            for key in dict.fromkeys(layer.inputs):
+                self._readers.setdefault(key, []).append(layer)
+
+    def read_by(self, layer: LayerProfile) -> list[FeatureMap]:
+        pairs = zip(layer.inputs, layer.input_shapes, strict=True)
+        return [self.feature_map(layer.path, key, shape) for key, shape in pairs]
+
+    def made_by(self, layer: LayerProfile) -> list[FeatureMap]:
+        pairs = zip(layer.outputs, layer.output_shapes, strict=True)
+        return [self.feature_map(layer.path, key, shape) for key, shape in pairs]
+
+    def feature_map(self, path: str, key: int, shape: Shape) -> FeatureMap:
+        return FeatureMap(path, _num_values(path, shape), self._stored_bits(key))
+
+    def _stored_bits(self, key: int) -> int:
+        """The bits of a tensor at the end of the chain of layers that work on it in place."""
+        while True:
+            readers = self._readers.get(key, [])
+            if len(readers) != 1 or key in self._outputs or not _is_in_place(readers[0]):
+                break
+            key = readers[0].outputs[0]
+        if readers:
+            return readers[0].num_bits_input[readers[0].inputs.index(key)]
+        return self._made_bits.get(key, FLOAT_BITS)
 
 
 def _is_counted(layer: LayerProfile, counting: str) -> bool:
     """Whether a layer's weights are multiplied, by a convolution if only those count."""
     return bool(layer.macs) and (counting != "convolutions" or "Conv" in layer.class_name)
-
-
-def _map(profile: ModelProfile, path: str, key: int, shape: Shape) -> FeatureMap:
-    return FeatureMap(path, _num_values(path, shape), _stored_bits(profile, key))
 
 
 def _num_values(path: str, shape: Shape) -> int:
@@ -215,19 +239,6 @@ def _num_values(path: str, shape: Shape) -> int:
             f"{shape}{f' at {path!r}' if path else ''}. Give the model a fixed input shape."
         )
     return math.prod(size for size in shape[1:] if size is not None)
-
-
-def _stored_bits(profile: ModelProfile, key: int) -> int:
-    """The bits of a tensor at the end of the chain of layers that work on it in place."""
-    while True:
-        readers = [layer for layer in profile.layers if key in layer.inputs]
-        if len(readers) != 1 or key in profile.outputs or not _is_in_place(readers[0]):
-            break
-        key = readers[0].outputs[0]
-    for layer in readers:
-        return layer.num_bits_input[layer.inputs.index(key)]
-    makers = (layer for layer in profile.layers if key in layer.outputs)
-    return next((x.num_bits_output[x.outputs.index(key)] for x in makers), FLOAT_BITS)
 
 
 def _is_in_place(layer: LayerProfile) -> bool:
