@@ -30,10 +30,10 @@ from wrpn_tf.accelerator.bit_serial import (
     MAX_ACTIVATION_BITS,
     ConvolutionShape,
     Integers,
-    bit_operations,
+    WindowSums,
     check_bits,
-    group_bit_operations,
-    serial_cycles,
+    fold_cycles,
+    window_sums,
 )
 from wrpn_tf.accelerator.checks import check_int
 from wrpn_tf.accelerator.systolic_array import SystolicArray
@@ -105,17 +105,82 @@ def activation_costs(
     """
     check_int("full_bits", full_bits, 1, MAX_ACTIVATION_BITS)
     levels = check_bits(bits, full_bits)
-    size = levels.shape[1:]
-    job = (shape.num_windows(*size), shape.depth, shape.output_channels)
-    lock_step = serial_cycles(levels, shape, array, planes)
-    passes = shape.groups * planes
-    serial = passes * array.cycles(job[0], full_bits * job[1], job[2])
-    parallel = passes * array.cycles(*job)
-    own = bit_operations(levels, shape)
-    groups = group_bit_operations(levels, shape, array.rows)
-    full = full_bits * shape.macs(*size)
+    sums = window_sums(levels, shape, array.rows)
+    height, width = levels.shape[1:]
+    return window_costs(
+        sums, (height, width), shape, array=array, full_bits=full_bits, planes=planes
+    )
+
+
+def window_costs(
+    sums: WindowSums,
+    size: tuple[int, int],
+    shape: ConvolutionShape,
+    *,
+    array: SystolicArray,
+    full_bits: int = MAX_ACTIVATION_BITS,
+    planes: int = 1,
+) -> Mapping[str, ActivationCost]:
+    """Returns the same from sums that layers may share.
+
+    Args:
+        sums: Of groups as large as the array has rows.
+        size: Height and width of the map.
+        shape: As in `activation_costs`; its windows are those of the sums.
+        array: As in `activation_costs`.
+        full_bits: As in `activation_costs`.
+        planes: As in `activation_costs`.
+
+    Raises:
+        TypeError, ValueError: As `bit_serial.fold_cycles`.
+    """
+    full, serial, parallel = _full_costs(size, shape, array, full_bits, planes)
+    own, groups = sums.own * shape.macs_per_tap, sums.groups * shape.macs_per_tap
+    lock_step = fold_cycles(sums, shape, array, planes).astype(np.float64)
     return {
         "bit_serial": ActivationCost(own, serial * (own / full), full, serial),
-        "bit_serial_group": ActivationCost(groups, lock_step.astype(np.float64), full, serial),
+        "bit_serial_group": ActivationCost(groups, lock_step, full, serial),
         "fixed": ActivationCost(own, np.full(len(own), float(parallel)), full, parallel),
     }
+
+
+def uniform_costs(
+    num_images: int,
+    size: tuple[int, int],
+    shape: ConvolutionShape,
+    *,
+    array: SystolicArray,
+    full_bits: int = MAX_ACTIVATION_BITS,
+    planes: int = 1,
+) -> Mapping[str, ActivationCost]:
+    """Returns the same for a map of full bits everywhere.
+
+    Args:
+        num_images: How many there are.
+        size: As in `window_costs`.
+        shape: As in `window_costs`.
+        array: As in `window_costs`.
+        full_bits: As in `window_costs`.
+        planes: As in `window_costs`.
+    """
+    full, serial, parallel = _full_costs(size, shape, array, full_bits, planes)
+    return {
+        name: ActivationCost(
+            np.full(num_images, full), np.full(num_images, float(cycles)), full, cycles
+        )
+        for name, cycles in zip(ENERGY_MODELS, (serial, serial, parallel), strict=True)
+    }
+
+
+def _full_costs(
+    size: tuple[int, int],
+    shape: ConvolutionShape,
+    array: SystolicArray,
+    full_bits: int,
+    planes: int,
+) -> tuple[int, int, int]:
+    """Bit operations at full bits, and the cycles for them, bit-serial and bit-parallel."""
+    job = (shape.num_windows(*size), shape.depth, shape.output_channels)
+    passes = shape.groups * planes
+    serial = passes * array.cycles(job[0], full_bits * job[1], job[2])
+    return full_bits * shape.macs(*size), serial, passes * array.cycles(*job)

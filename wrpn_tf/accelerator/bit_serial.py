@@ -86,6 +86,11 @@ class ConvolutionShape:
         """K, the products in each output."""
         return math.prod(self.kernel_size) * self.input_channels
 
+    @property
+    def macs_per_tap(self) -> int:
+        """Multiply-accumulates of one window at one tap, over all channels."""
+        return self.input_channels * self.output_channels * self.groups
+
     def num_windows(self, height: int, width: int) -> int:
         """Returns M, the output positions for an input of that size.
 
@@ -96,7 +101,8 @@ class ConvolutionShape:
 
     def macs(self, height: int, width: int) -> int:
         """Returns the multiply-accumulates for an input of that size, padding's included."""
-        return self.num_windows(height, width) * self.depth * self.output_channels * self.groups
+        taps = math.prod(self.kernel_size)
+        return self.num_windows(height, width) * taps * self.macs_per_tap
 
     def reads(self, height: int, width: int) -> tuple[Integers, Integers]:
         """Returns which rows and which columns of the input the windows read.
@@ -121,6 +127,49 @@ class ConvolutionShape:
         return reads.clip(0, length - 1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class WindowSums:
+    """What one channel's bits add up to over a layer's windows: int64 [images] each.
+
+    Layers that read a map through the same windows share it; see `window_sums`.
+
+    Attributes:
+        own: Sum of the bits over windows and taps.
+        groups: The same with each group's most bits for all its windows.
+        streamed: Sum over groups and taps of the most bits: the cycles of a fold, of all folds.
+        busy_groups: Groups with a bit at all.
+    """
+
+    own: Integers
+    groups: Integers
+    streamed: Integers
+    busy_groups: Integers
+
+
+def window_sums(bits: npt.ArrayLike, shape: ConvolutionShape, group_size: int) -> WindowSums:
+    """Returns what bits add up to, for one channel; the number of channels does not matter.
+
+    Args:
+        bits: Of the input's values at each position, integers in 0..8, [images, height, width].
+        shape: How the convolution reads them.
+        group_size: Output positions of a group, row by row; an image's last may have fewer.
+
+    Raises:
+        TypeError: If `bits` holds no integers, or `group_size` is none.
+        ValueError: If they are out of range, or `bits` is of another shape, or no window fits.
+    """
+    levels = check_bits(bits)
+    folds = _fold_bits(levels, shape, check_int("group_size", group_size, 1))
+    windows = np.full(folds.shape[1], group_size)
+    windows[-1] -= folds.shape[1] * group_size - shape.num_windows(*levels.shape[1:])
+    return WindowSums(
+        own=_own_bits(levels, shape),
+        groups=folds @ windows,
+        streamed=folds.sum(axis=1),
+        busy_groups=np.count_nonzero(folds, axis=1),
+    )
+
+
 def bit_operations(bits: npt.ArrayLike, shape: ConvolutionShape) -> Integers:
     """Returns the sum of the activation's bits over all multiply-accumulates, each on its own.
 
@@ -135,14 +184,7 @@ def bit_operations(bits: npt.ArrayLike, shape: ConvolutionShape) -> Integers:
         TypeError: If `bits` holds no integers.
         ValueError: If they are out of range, or of another shape, or no window fits.
     """
-    levels = check_bits(bits)
-    rows, cols = (
-        np.bincount(reads.ravel(), minlength=length)
-        for reads, length in zip(shape.reads(*levels.shape[1:]), levels.shape[1:], strict=True)
-    )
-    uses = shape.input_channels * shape.output_channels * shape.groups
-    total: Integers = (levels @ cols) @ rows * uses
-    return total
+    return _own_bits(check_bits(bits), shape) * shape.macs_per_tap
 
 
 def group_bit_operations(
@@ -153,20 +195,15 @@ def group_bit_operations(
     Args:
         bits: As in `bit_operations`.
         shape: As in `bit_operations`.
-        group_size: Output positions of a group, row by row; an image's last may have fewer.
+        group_size: As in `window_sums`.
 
     Returns:
         int64 [images]; `bit_operations` for a group of 1.
 
     Raises:
-        TypeError, ValueError: As `bit_operations`, or if `group_size` is no int >= 1.
+        TypeError, ValueError: As `window_sums`.
     """
-    levels = check_bits(bits)
-    folds = _fold_bits(levels, shape, check_int("group_size", group_size, 1))
-    windows = np.full(folds.shape[1], group_size)
-    windows[-1] -= folds.shape[1] * group_size - shape.num_windows(*levels.shape[1:])
-    total: Integers = folds @ windows
-    return total * (shape.input_channels * shape.output_channels * shape.groups)
+    return window_sums(bits, shape, group_size).groups * shape.macs_per_tap
 
 
 def serial_cycles(
@@ -184,15 +221,24 @@ def serial_cycles(
         int64 [images], for each image until the last value has left the array.
 
     Raises:
-        TypeError, ValueError: As `bit_operations`, or if `planes` is no int >= 1, or the array is
-            weight stationary.
+        TypeError, ValueError: As `fold_cycles` and `window_sums`.
+    """
+    return fold_cycles(window_sums(bits, shape, array.rows), shape, array, planes)
+
+
+def fold_cycles(
+    sums: WindowSums, shape: ConvolutionShape, array: SystolicArray, planes: int = 1
+) -> Integers:
+    """Returns the same from sums whose groups are the array's rows.
+
+    Raises:
+        TypeError, ValueError: If `planes` is no int >= 1, or the array is weight stationary.
     """
     if array.dataflow != "os":
         raise ValueError(f"`array` must be output stationary, 'os', got {array.dataflow!r}.")
     passes = shape.groups * check_int("planes", planes, 1)
-    streamed = shape.input_channels * _fold_bits(check_bits(bits), shape, array.rows)
     fill_and_drain = 2 * array.rows + array.cols - 2
-    one_column: Integers = (streamed + fill_and_drain * (streamed > 0)).sum(axis=1)
+    one_column = shape.input_channels * sums.streamed + fill_and_drain * sums.busy_groups
     return one_column * (-(-shape.output_channels // array.cols) * passes)
 
 
@@ -211,6 +257,16 @@ def check_bits(bits: npt.ArrayLike, largest: int = MAX_ACTIVATION_BITS) -> npt.N
     if array.min() < 0 or array.max() > largest:
         raise ValueError(f"`bits` must be in 0..{largest}, got {array.min()}..{array.max()}.")
     return array.astype(np.uint8)
+
+
+def _own_bits(levels: npt.NDArray[np.uint8], shape: ConvolutionShape) -> Integers:
+    """The sum of one channel's bits over windows and taps."""
+    rows, cols = (
+        np.bincount(reads.ravel(), minlength=length)
+        for reads, length in zip(shape.reads(*levels.shape[1:]), levels.shape[1:], strict=True)
+    )
+    total: Integers = (levels @ cols) @ rows
+    return total
 
 
 def _fold_bits(levels: npt.NDArray[np.uint8], shape: ConvolutionShape, lanes: int) -> Integers:

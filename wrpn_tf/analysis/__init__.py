@@ -8,6 +8,7 @@ from wrpn_tf.analysis.cost import (
     uniform_cost,
     with_bits,
 )
+from wrpn_tf.analysis.crop_energy import crop_savings, crop_table
 from wrpn_tf.analysis.hardware import SpeedUp, speed_up, speed_up_table
 from wrpn_tf.analysis.memory import (
     FeatureMap,
@@ -20,6 +21,7 @@ from wrpn_tf.analysis.model_summary import LayerSummary, Summary, summary
 from wrpn_tf.analysis.plan_table import Plan, PlanCell, plan
 from wrpn_tf.analysis.plan_widening import widened_profile
 from wrpn_tf.analysis.profile import LayerProfile, MACProfile, ModelProfile, WeightProfile
+from wrpn_tf.analysis.region_report import region_energy
 
 __all__ = [
     "FeatureMap",
@@ -34,12 +36,15 @@ __all__ = [
     "Summary",
     "WeightProfile",
     "compute_cost",
+    "crop_savings",
+    "crop_table",
     "feature_maps",
     "layer_costs",
     "mac_cost",
     "memory_footprint",
     "memory_table",
     "plan",
+    "region_energy",
     "relative_cost",
     "speed_up",
     "speed_up_table",

@@ -145,9 +145,11 @@ class RegionWrapperMixin:
         super().__init__(layer, **kwargs)
         self.bits = tuple(bits)
 
-    def call(self, inputs: Any, ranks: Any = None, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Any, ranks: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> Any:
         """Returns the layer's output, and the same rounded by rank."""
-        fine = self.layer(inputs, training=training)
+        fine = self.layer(inputs, training=training, **kwargs)
         rounding = output_quantizer(self.layer)
         if rounding is None:
             return [fine, fine]

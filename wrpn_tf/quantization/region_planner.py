@@ -140,7 +140,7 @@ def _is_input(key: int, graph: ModelGraph) -> bool:
     while key in graph.producers:
         layer = graph.producers[key].layer
         only_rounds = is_quantized(layer) and inner_layer(layer) is layer
-        if not only_rounds and kind_of(layer) is not Kind.PREPROCESSING:
+        if not only_rounds and kind_of(inner_layer(layer)) is not Kind.PREPROCESSING:
             return False
         key = graph.producers[key].inputs[0]
     return key in graph.inputs

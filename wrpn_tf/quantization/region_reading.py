@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wrpn_tf.keras_flavor import flavor_of, model_graph
-from wrpn_tf.regions import RegionPlan
+from wrpn_tf.regions import METRICS, RegionPlan
 
 
 def region_plan(model: Any) -> RegionPlan:
@@ -32,6 +32,21 @@ def region_layers(model: Any) -> tuple[Any, Any]:
             "gives it some."
         )
     return layers["Importance"], layers["RegionMap"]
+
+
+def region_rule(model: Any) -> str:
+    """Returns in words what makes parts of an image important: "entropy, kept 0.5".
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it has no regions.
+    """
+    importance, maps = region_layers(model)
+    metric, rule = importance.metric, maps.rule
+    names = {metric_class: name for name, metric_class in METRICS.items()}
+    own_name = getattr(metric, "__name__", type(metric).__name__)
+    values = ", ".join(f"{value:g}" for value in reversed(rule.values))
+    return f"{names.get(type(metric), own_name)}, {rule.kind} {values}"
 
 
 def region_maps(model: Any) -> Any:

@@ -14,11 +14,19 @@ import numpy.typing as npt
 from wrpn_tf.accelerator import SystolicArray
 from wrpn_tf.grid import Grid
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
-from wrpn_tf.quantization import ObservedQuantizer, inner_layer, output_quantizer
+from wrpn_tf.quantization import (
+    ObservedQuantizer,
+    has_regions,
+    inner_layer,
+    is_region_map,
+    output_quantizer,
+)
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.quantization.region_graph import network_graph, plain_call
 from wrpn_tf.simulation.checks import check_images, check_quantized
 from wrpn_tf.simulation.kernels import multiply
 from wrpn_tf.simulation.layers import find_rule, probabilities
+from wrpn_tf.simulation.regions import Regions
 from wrpn_tf.simulation.report import LayerRecord, Simulation
 from wrpn_tf.simulation.values import Integers, Levels, Value, rounded
 
@@ -33,6 +41,10 @@ def simulate(model: Any, images: Any, array: SystolicArray | None = None) -> Sim
     result becomes levels by the exact rule,
     level = clamp(floor(real / scale + 1/2), low, high).
 
+    In a model with regions, maps of the images come from the model's own layers, in Keras; what
+    convolutions read is then rounded by position to the nested levels of `wrpn_tf.grid`, and the
+    result has each image's costs.
+
     Preprocessing layers (`Rescaling`) are applied to the images in float32, as Keras does; a
     softmax or sigmoid at the end is computed from the logits' levels.
 
@@ -41,7 +53,8 @@ def simulate(model: Any, images: Any, array: SystolicArray | None = None) -> Sim
             whose observed ranges saw data (training, or `wrpn_tf.calibrate`).
         images: [batch, height, width, channels], or whatever the model reads; several inputs in a
             structure as the model takes.
-        array: The accelerator; by default 8 x 8 engines, output stationary.
+        array: The accelerator; by default 8 x 8 engines, output stationary, as it must be for a
+            model with regions.
 
     Returns:
         The levels of every rounded tensor, the outputs, and what each kernel layer costs.
@@ -49,13 +62,13 @@ def simulate(model: Any, images: Any, array: SystolicArray | None = None) -> Sim
     Raises:
         TypeError: If `model` is no Keras model, or `images` hold no numbers.
         ValueError: If a layer is left in float, cannot be simulated or has an observed range that
-            saw no data (each named), or if `images` do not fit the model.
+            saw no data (each named), or if `images` or `array` do not fit the model.
         OverflowError: If an accumulator does not fit 32 bits; the message names the layer.
 
     Source: Mishra et al., WRPN, arXiv 1709.01134, section 6.
     """
     graph = model_graph(model)
-    check_quantized(graph)
+    check_quantized(network_graph(graph))
     inputs = check_images(graph, images)
     run = _Run(graph, inputs, SystolicArray() if array is None else array)
     for call in _with_progress(graph.calls):
@@ -75,11 +88,27 @@ class _Run:
         self._levels: dict[str, Levels] = {}
         self._probabilities: dict[int, npt.NDArray[np.float32]] = {}
         self._layers: list[LayerRecord] = []
+        has_maps = any(is_region_map(call.layer) for call in graph.calls)
+        self._regions = Regions(graph, array) if has_maps else None
         self._num_calls: collections.Counter[str] = collections.Counter()
         self._last_use = {key: call for call in graph.calls for key in call.inputs}
 
     def add(self, call: LayerCall) -> None:
         """Runs one call on the values of those before it."""
+        if self._regions is not None and is_region_map(call.layer):
+            self._regions.make_maps(call, self._raw)
+        elif self._regions is not None and has_regions(call.layer):
+            self._add(plain_call(call))
+            fine, coarse = call.outputs
+            self._values[coarse] = self._regions.read(call, self._values[fine])
+        else:
+            self._add(call)
+        for key in set(call.inputs) & self._values.keys() - set(self._graph.outputs):
+            if self._last_use[key] is call:
+                del self._values[key]
+
+    def _add(self, call: LayerCall) -> None:
+        """Runs a call of the network itself."""
         name = self._name(call)
         (key,) = call.outputs
         quantized = output_quantizer(call.layer)
@@ -102,9 +131,6 @@ class _Run:
             scale, grid = float(quantizer.scale(variables)), _grid(quantizer, variables)
             value = self._keep(name, rounded(value, scale, grid), scale, grid)
         self._values[key] = value
-        for source in set(call.inputs) - set(self._graph.outputs):
-            if self._last_use[source] is call:
-                del self._values[source]
 
     def result(self) -> Simulation:
         """Returns what was collected."""
@@ -120,6 +146,8 @@ class _Run:
             output_names=tuple(levels.name for levels in outputs),
             probabilities=tuple(self._probabilities.get(key) for key in self._graph.outputs),
             layers=tuple(self._layers),
+            read_levels=self._regions.read_levels if self._regions else {},
+            image_costs=self._regions.costs() if self._regions else None,
         )
 
     def _name(self, call: LayerCall) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.accelerator import SystolicArray, Trace, to_gemm_csv
+from wrpn_tf.accelerator import ImageCosts, SystolicArray, Trace, to_gemm_csv
 from wrpn_tf.grid import Grid
 from wrpn_tf.simulation.table import table_lines
 from wrpn_tf.simulation.values import Integers
@@ -57,7 +57,11 @@ class Simulation:
             that is a softmax or a sigmoid, the levels before it.
         output_names: The names of these in `scales` and `grids`.
         probabilities: For each output, the softmax or sigmoid that ends it, float32; else None.
-        layers: One record for each call of a layer with a kernel, in order of computation.
+        layers: One record for each call of a layer with a kernel, in order of computation; at full
+            activation bits.
+        read_levels: Name -> what convolutions read of that tensor, where it is rounded by region;
+            empty for a model without regions, as `image_costs` is None.
+        image_costs: What each image costs with its regions, by models of hardware.
     """
 
     name: str
@@ -70,6 +74,8 @@ class Simulation:
     output_names: tuple[str, ...]
     probabilities: tuple[npt.NDArray[np.float32] | None, ...]
     layers: tuple[LayerRecord, ...]
+    read_levels: Mapping[str, Integers] = dataclasses.field(default_factory=dict)
+    image_costs: ImageCosts | None = None
 
     @property
     def total(self) -> Trace:

@@ -35,7 +35,7 @@ _DATAFLOWS = {"os": "output stationary", "ws": "weight stationary"}
 
 
 def table_lines(simulation: Simulation) -> Iterator[str]:
-    """Yields the lines of a simulation's table."""
+    """Yields the lines of a simulation's table, the last several at once."""
     rule = "-" * _WIDTH
     array = simulation.array
     images = "1 image" if simulation.num_images == 1 else f"{simulation.num_images} images"
@@ -51,6 +51,10 @@ def table_lines(simulation: Simulation) -> Iterator[str]:
     yield _line(["total", "", "", *_costs(total), ""])
     yield f"MACs {total.macs:,}; cycles {total.cycles:,}"
     yield from textwrap.wrap(_NOTES, _WIDTH)
+    if simulation.image_costs is not None:
+        yield ""
+        yield "The same with activations of fewer bits by region:"
+        yield simulation.image_costs.to_table()
 
 
 def _cells(layer: LayerRecord) -> list[str]:
