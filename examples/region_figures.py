@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # From warm and bright to dark with fewer bits; orange and blue differ for the colour-blind, too.
 _COLORS = {8: "#ffb000", 4: "#35b5c8", 2: "#4a63c4", 1: "#7a3a9a", 0: "#3a3a3a"}
 _MAX_PANELS = 5
-_SCALE = "importance, in the metric's unit"
 # How black the image's black is; less, and the image is lost; more, and the colours are.
 _SHADING = 0.6
 # Narrower bars have no room for a name.
@@ -47,11 +46,12 @@ def draw_image(regions: ImageRegions, subtitle: str, path: str | os.PathLike) ->
     figure = Figure(figsize=(13, 7.6), layout="constrained")
     figure.suptitle(
         f"{regions.name}: {regions.mean_bits:.2f} activation bits on average instead of "
-        f"{regions.full_bits:.2f}, {regions.saving:.1%} of the computational energy saved",
-        fontsize=15,
+        f"{regions.full_bits:.2f}, {regions.saving:.1%} of the computational energy saved\n"
+        f"{subtitle}",
+        fontsize=13,
     )
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
-    _draw_top(top, regions, subtitle)
+    _draw_top(top, regions)
     bottom.suptitle("Bits of what convolutions read, at each resolution", fontsize=11)
     axes = np.atleast_1d(bottom.subplots(1, len(panels)))
     for axis, layer in zip(axes, panels, strict=True):
@@ -94,7 +94,7 @@ def draw_comparison(
     figure.savefig(path, dpi=110)
 
 
-def _draw_top(figure: Any, regions: ImageRegions, subtitle: str) -> None:
+def _draw_top(figure: Any, regions: ImageRegions) -> None:
     picture, importance, bars = figure.subplots(1, 3, width_ratios=(1, 1, 2.1))
     _show(picture, regions.image)
     picture.set_title("Image", fontsize=11)
@@ -102,9 +102,10 @@ def _draw_top(figure: Any, regions: ImageRegions, subtitle: str) -> None:
     shown = importance.imshow(regions.importance, cmap="magma", extent=(0, width, height, 0))
     importance.set_title("Importance", fontsize=11)
     importance.set_axis_off()
-    figure.colorbar(shown, ax=[picture, importance], location="bottom", aspect=50, label=_SCALE)
+    scale = importance.inset_axes((0, -0.08, 1, 0.04))
+    figure.colorbar(shown, cax=scale, orientation="horizontal")
     _draw_bars(bars, regions.layers)
-    bars.set_title(subtitle, fontsize=11)
+    bars.set_title("Bits and energy of each layer", fontsize=11)
 
 
 def _draw_bars(axis: Any, layers: Sequence[LayerBits]) -> None:

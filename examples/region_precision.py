@@ -10,6 +10,11 @@ the bits and the energy of each layer; then one figure and a table of all metric
 By default VGG-16 without its dense layers, quantized to 8 bits, with 4 bits for the less important
 half of each photograph. Bits follow from the image and the layers' shapes alone, so the weights are
 random and nothing is downloaded. What a saving costs in accuracy cannot be seen here.
+
+Expect 18 to 24 % of the energy saved, not the 25 % of half an image: a position of a deep layer is
+important if anything under it is, so maps grow with depth, ragged ones more. The rocket's entropy
+saves nothing, for more than half of that picture is sky of entropy 0, and ties count as important.
+Takes some 18 seconds of one core, TensorFlow's start included.
 """
 
 from __future__ import annotations
