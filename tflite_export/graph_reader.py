@@ -16,6 +16,7 @@ import numpy as np
 
 from tflite_export import kernel_layers, layer_operations
 from tflite_export.batch_norm_folding import fold
+from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
     Concatenation,
     Operation,
@@ -25,8 +26,8 @@ from tflite_export.integer_model import (
     Tensor,
 )
 from tflite_export.pending import ModelInput, Pending
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class, model_graph
-from wrpn_tf.quantization import inner_layer, is_quantized, output_quantizer, weight_quantizers
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.quantization import inner_layer, output_quantizer
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 
 # Integers of 8 bits leave no room for a multiplier: with accumulators in whole stored units,
@@ -60,11 +61,11 @@ def fold_model(model: Any) -> FoldedModel:
 
     Raises:
         TypeError: If `model` is no Keras model.
-        ValueError: If it is a float model, a layer was left in float, a range saw no data, a shape
-            is unknown, or a layer has no integer form; names the layers.
+        ValueError: If it is a float model or has regions, a layer was left in float, a range saw no
+            data, a shape is unknown, or a layer has no integer form; names the layers.
     """
     graph = model_graph(model)
-    _check_quantized(graph)
+    check_graph(graph)
     return _Reader(graph).read()
 
 
@@ -250,22 +251,6 @@ def _like(source: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
     return dataclasses.replace(source, name=name, shape=shape)
 
 
-def _check_quantized(graph: ModelGraph) -> None:
-    """Refuses a float model, and one with layers that multiply float weights; names these."""
-    if not any(is_quantized(call.layer) for call in graph.calls):
-        raise ValueError(
-            f"`model` must be quantized, got the float model {graph.model.name!r}. Pass it through "
-            "`wrpn_tf.quantize_model` or `wrpn_tf.widen_and_quantize`, and train it, first."
-        )
-    left = [
-        f"{path} ({keras_class(inner_layer(layer))})"
-        for path, layer in graph.layers().items()
-        if _is_float(layer)
-    ]
-    if left:
-        raise ValueError(f"`model` must have no layer left in float, got {_listed(left)}.")
-
-
 def _check_softmax_is_last(operations: Sequence[Operation]) -> None:
     """Kernels compute a softmax of their own each; nothing exact can come behind one."""
     written = {op.output: op.name for op in operations if isinstance(op, Softmax)}
@@ -275,15 +260,3 @@ def _check_softmax_is_last(operations: Sequence[Operation]) -> None:
                 f"`model`: the softmax {written[name]!r} must be an output that no layer reads, "
                 f"got {operation.name!r} behind it."
             )
-
-
-def _is_float(layer: Any) -> bool:
-    kind = kind_of(inner_layer(layer))
-    if type(layer).__name__ == "QuantizeLayer":
-        return False
-    return (kind is Kind.KERNEL and not weight_quantizers(layer)) or kind is Kind.FLOAT
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

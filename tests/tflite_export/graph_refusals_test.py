@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tflite_export.small_models import chain, quantized, residual_net
+from tests.tflite_export.small_models import chain, make_images, quantized, residual_net
+from tflite_export import convert, snap, verify
 from tflite_export.graph_reader import fold_model
-from wrpn_tf import quantize_model
+from wrpn_tf import RegionPrecision, apply_regions, drop_regions, quantize_model
 from wrpn_tf.keras_flavor import KERAS
 from wrpn_tf.quantization import ObservedQuantizer, output_quantizer
 
@@ -32,6 +33,21 @@ def test_something_else_is_refused():
 
 def test_an_unbuilt_model_is_refused(flavor):
     assert "must be built" in refusal(flavor.keras.Sequential([flavor.layers.Dense(2)]))
+
+
+def test_regions_are_refused_and_a_model_without_them_converts(flavor):
+    model = quantized(residual_net(flavor))
+    regional = apply_regions(model, RegionPrecision(tile_means, (8, 4)))
+    message = refusal(regional)
+    assert "`model` must have the same precision everywhere, got 'net' with regions" in message
+    for enter in (convert, snap, lambda x: verify(x, b"", make_images(model))):
+        with pytest.raises(ValueError, match=r"one precision per tensor.*`wrpn_tf.drop_reg"):
+            enter(regional)
+    assert convert(drop_regions(regional)) == convert(model)
+
+
+def tile_means(images):
+    return images[:, ::2, ::2, 0]
 
 
 @pytest.mark.parametrize("arguments", [{"first_layer": "float"}, {"overrides": {"conv1": "float"}}])

@@ -27,6 +27,8 @@ class LayerSummary:
         num_bytes: Bytes of the parameters at their bits.
         macs: "activation bits x weight bits" -> multiply-accumulates of the batch: {"8x2": 1024};
             None if unknown.
+        bits_by_region: Bits of the values the layer reads where they are most important, then
+            less; None where they are the same everywhere.
     """
 
     path: str
@@ -37,6 +39,7 @@ class LayerSummary:
     num_parameters: int
     num_bytes: int
     macs: dict[str, int] | None
+    bits_by_region: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Summary:
         float_parameters: Class -> number of layers whose parameters scale or shift values in
             float, such as BatchNormalization.
         uncounted: Path -> why the layer's multiply-accumulates are unknown; they are in no sum.
+        regions: What makes parts of an image important, in words; None without regions. `macs` and
+            `cost` are with all of it important.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Summary:
     float_activations: tuple[str, ...]
     float_parameters: dict[str, int]
     uncounted: dict[str, str]
+    regions: str | None = None
 
     @property
     def num_macs(self) -> int:
@@ -94,6 +100,7 @@ class Summary:
         data = dataclasses.asdict(self)
         for row in data["layers"]:
             row["output_shape"] = list(row["output_shape"])
+            row["bits_by_region"] = row["bits_by_region"] and list(row["bits_by_region"])
         for name in ("layers", "float_weights", "float_activations"):
             data[name] = list(data[name])
         for name in ("num_macs", "compression", "relative_cost"):
@@ -155,6 +162,7 @@ def summarize(profile: ModelProfile, batch_size: int = 1) -> Summary:
         ),
         float_parameters=_float_parameters(profile),
         uncounted=profile.uncounted,
+        regions=profile.regions,
     )
 
 
@@ -184,6 +192,7 @@ def _row(layer: LayerProfile, batch_size: int) -> LayerSummary:
         num_parameters=layer.num_parameters,
         num_bytes=layer.num_bytes,
         macs=None if layer.uncounted else dict(macs),
+        bits_by_region=layer.bits_by_region,
     )
 
 

@@ -22,6 +22,9 @@ from wrpn_tf.analysis.precision import (
 )
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
 from wrpn_tf.quantization import inner_layer
+from wrpn_tf.quantization.region_graph import kernel_reads, network_graph
+from wrpn_tf.quantization.region_reading import region_rule
+from wrpn_tf.regions import FixedRead, RegionRead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +96,9 @@ class LayerProfile:
         num_bits_input: Bits of each input.
         num_bits_output: Bits of each output.
         uncounted: Why the multiply-accumulates are unknown; None if they are known.
+        bits_by_region: Bits of the first input where it is most important, then of its less
+            important parts; None where they are the same everywhere. Counts, costs and
+            `num_bits_input` are of the most.
     """
 
     path: str
@@ -106,6 +112,7 @@ class LayerProfile:
     num_bits_input: tuple[int, ...]
     num_bits_output: tuple[int, ...]
     uncounted: str | None = None
+    bits_by_region: tuple[int, ...] | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -140,6 +147,9 @@ class ModelProfile:
         layers: One `LayerProfile` per call; nested models are flattened.
         inputs: Key of each model input -> its shape with the batch dimension.
         outputs: Keys of the model outputs.
+        regions: What makes parts of an image important, in words; None for a model whose
+            activations have the same bits everywhere. The layers that find it out are no part of
+            the network, and in no count.
 
     Args:
         model: A Functional or Sequential model of either Keras, float or quantized.
@@ -149,14 +159,17 @@ class ModelProfile:
     """
 
     def __init__(self, model: Any) -> None:
-        graph = model_graph(model)
+        full_graph = model_graph(model)
+        graph, reads = network_graph(full_graph), kernel_reads(full_graph)
         bits = tensor_bits(graph)
         seen: set[str] = set()
         layers = []
         for call in graph.calls:
-            layers.append(_profile_call(call, bits, first=call.path not in seen))
+            layer = _profile_call(call, bits, first=call.path not in seen)
+            layers.append(_with_regions(layer, reads.get(call.outputs[0])))
             seen.add(call.path)
         self.name: str = model.name
+        self.regions: str | None = region_rule(model) if reads else None
         self.inputs: dict[int, Shape] = {key: graph.shapes[key] for key in graph.inputs}
         self.outputs: tuple[int, ...] = graph.outputs
         self.layers: tuple[LayerProfile, ...] = _with_ends(layers, graph)
@@ -239,6 +252,13 @@ def _count(call: LayerCall, bits: dict[int, int]) -> tuple[tuple[MACProfile, ...
         # Between the two kernels of a separable convolution stands no quantizer.
         activation = FLOAT_BITS
     return tuple(macs), None
+
+
+def _with_regions(layer: LayerProfile, read: RegionRead | FixedRead | None) -> LayerProfile:
+    """Notes the bits of what a layer reads by region."""
+    if not isinstance(read, RegionRead):
+        return layer
+    return dataclasses.replace(layer, bits_by_region=tuple(reversed(read.bits)))
 
 
 def _with_ends(layers: list[LayerProfile], graph: ModelGraph) -> tuple[LayerProfile, ...]:

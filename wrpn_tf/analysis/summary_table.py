@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from wrpn_tf.analysis.model_summary import LayerSummary, Summary
@@ -20,21 +20,24 @@ _COLUMNS = (
     ("Bytes", 12, ">"),
     ("MACs AxW", 15, ">"),
 )
+_Columns: TypeAlias = tuple[tuple[str, int, str], ...]
 
 
 def table_lines(summary: Summary) -> Iterator[str]:
     """Yields the lines of a summary's table."""
     rule = "-" * _WIDTH
+    columns = _columns(summary)
     yield f"{summary.name}, batch size {summary.batch_size}; bits of weights (W), activations (A)"
     yield rule
-    yield _line([header for header, _, _ in _COLUMNS])
+    yield _line([header for header, _, _ in columns], columns)
     yield rule
     shown = [row for row in summary.layers if row.num_parameters or row.macs or row.macs is None]
     for row in shown:
-        yield from _layer_lines(row)
+        yield from _layer_lines(row, columns)
     yield rule
     yield from _total_lines(summary)
     yield from _float_lines(summary)
+    yield from _region_lines(summary)
     yield from _paragraph(
         "MACs unknown, in no total: ",
         (f"{path} ({reason})" for path, reason in summary.uncounted.items()),
@@ -44,23 +47,51 @@ def table_lines(summary: Summary) -> Iterator[str]:
         yield f"Not listed: {hidden} layer calls without parameters and MACs."
 
 
-def _layer_lines(row: LayerSummary) -> Iterator[str]:
+def _columns(summary: Summary) -> _Columns:
+    """The columns: bits by region are wider than one number, and names give way."""
+    (layer, wide, _), shape, weights, (bits, narrow, align), *rest = _COLUMNS
+    needed = max([narrow, *(len(_activation_bits(row)) for row in summary.layers)])
+    return (
+        (layer, wide - (needed - narrow), "<"),
+        shape,
+        weights,
+        (bits, needed, align),
+        *rest,
+    )
+
+
+def _activation_bits(row: LayerSummary) -> str:
+    return "/".join(map(str, row.bits_by_region or (row.num_bits_activation,)))
+
+
+def _region_lines(summary: Summary) -> list[str]:
+    if summary.regions is None:
+        return []
+    text = (
+        f"Activations have fewer bits at unimportant positions: {summary.regions}. MACs and cost "
+        "are with all of it important; `wrpn_tf.analysis.region_energy` counts each image's."
+    )
+    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
+
+
+def _layer_lines(row: LayerSummary, columns: _Columns) -> Iterator[str]:
     macs = ["unknown"] if row.macs is None else [f"{_short(n)} {p}" for p, n in row.macs.items()]
     first, *rest = macs or [""]
     weights = "/".join(str(bits) for bits in dict.fromkeys(row.num_bits_weight.values()))
     yield _line(
         [
-            _title(row.path, row.class_name, _COLUMNS[0][1]),
-            _fit("x".join("?" if n is None else str(n) for n in row.output_shape), _COLUMNS[1][1]),
+            _title(row.path, row.class_name, columns[0][1]),
+            _fit("x".join("?" if n is None else str(n) for n in row.output_shape), columns[1][1]),
             weights,
-            str(row.num_bits_activation) if weights else "",
+            _activation_bits(row) if weights else "",
             f"{row.num_parameters:,}",
             f"{row.num_bytes:,}",
             first,
-        ]
+        ],
+        columns,
     )
     for more in rest:
-        yield _line([""] * 6 + [more])
+        yield _line([""] * 6 + [more], columns)
 
 
 def _total_lines(summary: Summary) -> Iterator[str]:
@@ -97,9 +128,9 @@ def _paragraph(title: str, items: Iterable[str]) -> list[str]:
     return textwrap.wrap(title + text, _WIDTH, subsequent_indent="  ") if text else []
 
 
-def _line(cells: list[str]) -> str:
-    columns = zip(cells, _COLUMNS, strict=True)
-    return " ".join(f"{cell:{align}{width}}" for cell, (_, width, align) in columns).rstrip()
+def _line(cells: list[str], columns: _Columns) -> str:
+    pairs = zip(cells, columns, strict=True)
+    return " ".join(f"{cell:{align}{width}}" for cell, (_, width, align) in pairs).rstrip()
 
 
 def _title(path: str, class_name: str, width: int) -> str:

@@ -24,9 +24,9 @@ from wrpn_tf.accelerator import (
     window_sums,
 )
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class
-from wrpn_tf.quantization.quantize_registry import KERNEL_NAMES, Kind, kind_of, weight_name
+from wrpn_tf.quantization.quantize_registry import KERNEL_NAMES, weight_name
 from wrpn_tf.quantization.quantized_layers import inner_layer, weight_quantizers
-from wrpn_tf.quantization.region_graph import network_graph
+from wrpn_tf.quantization.region_graph import kernel_reads, network_graph
 from wrpn_tf.quantization.region_reading import region_layers, region_rule
 from wrpn_tf.regions import FixedRead, RegionPlan, RegionRead
 
@@ -130,20 +130,16 @@ def _joined(batches: Sequence[WindowSums]) -> WindowSums:
 
 def _jobs(plan: RegionPlan, graph: ModelGraph) -> Iterator[_Job]:
     """Yields the layers with kernels in the order of computation."""
-    reads: dict[str, collections.deque[RegionRead | FixedRead]]
-    reads = collections.defaultdict(collections.deque)
-    for read in (*plan.reads, *plan.fixed):
-        reads[read.name].append(read)
+    reads = kernel_reads(graph)
     for call in network_graph(graph).calls:
-        if kind_of(inner_layer(call.layer)) is not Kind.KERNEL:
-            continue
-        read = reads[call.name].popleft()
-        planes = num_planes(_weight_bits(call.layer))
+        read = reads.get(call.outputs[0])
         if isinstance(read, RegionRead):
-            yield _Job(read, _convolution(read), plan.resolutions[read.map_index].size, planes)
-        else:
+            size = plan.resolutions[read.map_index].size
+            yield _Job(read, _convolution(read), size, _num_planes(call.layer))
+        elif read is not None:
             shape = _product(call)
-            yield _Job(read, shape, (read.macs // shape.macs(1, 1), 1), planes)
+            size = (read.macs // shape.macs(1, 1), 1)
+            yield _Job(read, shape, size, _num_planes(call.layer))
 
 
 def _convolution(read: RegionRead) -> ConvolutionShape:
@@ -177,6 +173,6 @@ def _kernel_shape(layer: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in kernel.shape)
 
 
-def _weight_bits(layer: Any) -> int:
+def _num_planes(layer: Any) -> int:
     bits = [quantizer.num_bits for _, quantizer in weight_quantizers(layer).values()]
-    return int(bits[0]) if bits else _FULL_BITS
+    return num_planes(int(bits[0]) if bits else _FULL_BITS)

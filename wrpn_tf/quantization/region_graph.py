@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph
-from wrpn_tf.quantization.quantized_layers import has_regions, is_region_map
+from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.quantization.quantized_layers import has_regions, inner_layer, is_region_map
+from wrpn_tf.quantization.region_reading import region_layers
+from wrpn_tf.regions import FixedRead, RegionRead
 
 
 def network_graph(graph: ModelGraph) -> ModelGraph:
@@ -33,6 +37,31 @@ def network_graph(graph: ModelGraph) -> ModelGraph:
         if first == plain.outputs[0]:
             calls.append(plain)
     return dataclasses.replace(graph, calls=tuple(calls))
+
+
+def kernel_reads(graph: ModelGraph) -> dict[int, RegionRead | FixedRead]:
+    """Returns what each layer with a kernel reads in a network with regions.
+
+    Args:
+        graph: Of a model of either Keras.
+
+    Returns:
+        Key of the layer's output in `network_graph(graph)` -> what it reads, in the order of
+        computation; empty for a model without regions.
+    """
+    network = network_graph(graph)
+    if network is graph:
+        return {}
+    plan = region_layers(graph.model)[1].plan
+    reads: dict[str, collections.deque[RegionRead | FixedRead]]
+    reads = collections.defaultdict(collections.deque)
+    for read in (*plan.reads, *plan.fixed):
+        reads[read.name].append(read)  # a layer that is called again reads again
+    return {
+        call.outputs[0]: reads[call.name].popleft()
+        for call in network.calls
+        if kind_of(inner_layer(call.layer)) is Kind.KERNEL
+    }
 
 
 def plain_call(call: LayerCall) -> LayerCall:
