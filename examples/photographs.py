@@ -22,7 +22,7 @@ def load(paths: Sequence[str] | None, shape: Sequence[int]) -> dict[str, np.ndar
 
     Raises:
         ImportError: If scikit-learn is missing, and no paths are given.
-        ValueError: If there are no images, or a file holds none.
+        ValueError: If there are no images, a file holds none, or two have the same name.
     """
     photographs = _bundled() if paths is None else dict(_read(path) for path in _files(paths))
     return {name: _resized(pixels, *shape) for name, pixels in photographs.items()}
@@ -55,6 +55,10 @@ def _files(paths: Sequence[str]) -> list[pathlib.Path]:
         if not found or not found[0].is_file():
             raise ValueError(f"`images` must be image files or folders of some, got {str(path)!r}.")
         files += found
+    names = [path.stem for path in files]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"`images` must have different names, got {', '.join(repeated)} twice.")
     return files
 
 

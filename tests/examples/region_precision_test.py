@@ -49,7 +49,13 @@ def test_script_prints_a_table_and_draws_figures(tmp_path):
     left = np.zeros((40, 48, 3))
     left[:, :24] = np.random.default_rng(0).integers(0, 256, (40, 24, 3))
     write_image(tmp_path / "left.png", left)
-    result = run("--model_path=net.keras", "--images=left.png", "--metric=gradient", cwd=tmp_path)
+    result = run(
+        "--model_path=net.keras",
+        "--images=left.png",
+        "--metric=gradient",
+        "--kept=0.5",
+        cwd=tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 100
@@ -116,6 +122,8 @@ def test_files_that_are_no_images_are_refused(tmp_path):
         photographs.load([str(tmp_path / "text.png")], (8, 8, 3))
     with pytest.raises(ValueError, match=r"`images` must be image files or folders .*missing"):
         photographs.load([str(tmp_path / "missing.png")], (8, 8, 3))
+    with pytest.raises(ValueError, match="`images` must have different names, got text twice"):
+        photographs.load([str(tmp_path), str(tmp_path / "text.png")], (8, 8, 3))
 
 
 def test_missing_matplotlib_is_said(monkeypatch):
