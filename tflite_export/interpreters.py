@@ -24,7 +24,7 @@ KERNELS = {  # name -> the interpreters' name for it
     "opt": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "xnn": "AUTO",  # XNNPACK where it has the operation
 }
-_MODULES = {
+MODULES = {
     "tf.lite": "tensorflow.lite.python.interpreter",
     "LiteRT": "ai_edge_litert.interpreter",
     "TFLM": "tflite_micro.python.tflite_micro.runtime",
@@ -145,7 +145,7 @@ class _Interpreter:
     """`tf.lite` or LiteRT."""
 
     def __init__(self, runtime: Runtime, blob: bytes, batch_size: int | None):
-        module = importlib.import_module(_MODULES[runtime.library])
+        module = importlib.import_module(MODULES[runtime.library])
         resolver = getattr(module.OpResolverType, KERNELS[runtime.kernels])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tf.lite's is to be replaced by LiteRT's
@@ -179,7 +179,7 @@ class _MicroInterpreter:
     """tflite-micro."""
 
     def __init__(self, blob: bytes, graph: FileGraph, num_outputs: int):
-        module = importlib.import_module(_MODULES["TFLM"])
+        module = importlib.import_module(MODULES["TFLM"])
         arena = _ARENA_BYTES + len(blob) + 2 * graph.num_bytes
         self._interpreter = module.Interpreter.from_bytes(blob, arena_size=arena)
         self._num_outputs = num_outputs
@@ -221,4 +221,4 @@ def _batches(arrays: Arrays, size: int) -> Iterator[tuple[Arrays, int]]:
 
 
 def _is_installed(library: str) -> bool:
-    return importlib.util.find_spec(_MODULES[library].partition(".")[0]) is not None
+    return importlib.util.find_spec(MODULES[library].partition(".")[0]) is not None

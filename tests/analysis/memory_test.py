@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 import wrpn_tf
-from wrpn_tf.analysis import ModelProfile, feature_maps, memory_footprint, memory_table, with_bits
+from wrpn_tf.analysis import (
+    ModelProfile,
+    feature_maps,
+    memory_footprint,
+    memory_table,
+    peak_activation_bytes,
+    with_bits,
+)
 
 # Values of the maps of `small_model`, for one example.
 _INPUT = 10 * 10 * 3
@@ -127,18 +134,37 @@ def test_pooling_that_keeps_the_size_is_a_map_of_its_own(flavor):
     assert [x.path for x in feature_maps(ModelProfile(model))] == ["", "conv", "pool", "end"]
 
 
+def test_the_peak_counts_what_is_alive_around_a_layer(flavor):
+    layers = flavor.keras.layers
+    inputs = flavor.keras.Input((4, 4, 2))
+    x = short = layers.ReLU()(layers.Conv2D(3, 1, name="conv1")(inputs))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(5, 1, name="conv2")(x)))
+    x = layers.Add()([layers.Conv2D(3, 1, name="conv3")(x), short])
+    profile = ModelProfile(flavor.keras.Model(inputs, layers.Flatten()(x)))
+    # At conv3: the input, which is kept, the shortcut, what it reads and makes; at the sum as many
+    # values but 3 for 5.
+    assert peak_activation_bytes(profile) == 4 * 4 * 4 * (2 + 3 + 5 + 3)
+    assert peak_activation_bytes(profile, batch_size=7) == 7 * 4 * 4 * 4 * (2 + 3 + 5 + 3)
+    low = with_bits(profile, num_bits_weight=2, num_bits_activation=4)
+    assert peak_activation_bytes(low) == 4 * 4 * (2 + 3 + 5 + 3) // 2
+
+
 def test_unknown_sizes_are_refused(flavor):
     profile = ModelProfile(small_model(flavor, (None, None, 3)))
     with pytest.raises(ValueError, match="`profile` must be of a model with known sizes"):
         memory_footprint(profile)
+    with pytest.raises(ValueError, match="`profile` must be of a model with known sizes"):
+        peak_activation_bytes(profile)
 
 
 def test_layers_that_are_not_understood_are_refused(flavor):
     layers = flavor.keras.layers
     inputs = flavor.keras.Input((5, 3))
     x = layers.Dense(2)(layers.LSTM(4, name="memory")(inputs))
-    with pytest.raises(ValueError, match="'memory': LSTM has weights"):
-        memory_footprint(ModelProfile(flavor.keras.Model(inputs, x)))
+    profile = ModelProfile(flavor.keras.Model(inputs, x))
+    for count in (memory_footprint, peak_activation_bytes):
+        with pytest.raises(ValueError, match="'memory': LSTM has weights"):
+            count(profile)
 
 
 def test_nothing_to_count_is_refused(flavor):

@@ -17,6 +17,7 @@ from wrpn_tf.analysis.memory import (
     memory_footprint,
     memory_table,
 )
+from wrpn_tf.analysis.memory_peak import peak_activation_bytes
 from wrpn_tf.analysis.model_summary import LayerSummary, Summary, summary
 from wrpn_tf.analysis.plan_table import Plan, PlanCell, plan
 from wrpn_tf.analysis.plan_widening import widened_profile
@@ -43,6 +44,7 @@ __all__ = [
     "mac_cost",
     "memory_footprint",
     "memory_table",
+    "peak_activation_bytes",
     "plan",
     "region_energy",
     "relative_cost",

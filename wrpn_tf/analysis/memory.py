@@ -173,8 +173,8 @@ def feature_maps(profile: ModelProfile, *, counting: str = "parameters") -> list
     Raises:
         TypeError, ValueError: As `memory_footprint`.
     """
-    _check_known(profile)
-    tensors = _Tensors(profile)
+    check_known(profile)
+    tensors = Tensors(profile)
     maps = [tensors.feature_map("", key, shape) for key, shape in profile.inputs.items()]
     for layer in profile.layers:
         is_pool = "Pooling" in layer.class_name and counting != "convolutions"
@@ -185,13 +185,13 @@ def feature_maps(profile: ModelProfile, *, counting: str = "parameters") -> list
 
 def _layer_maps(profile: ModelProfile, counting: str) -> tuple[list[FeatureMap], list[FeatureMap]]:
     """The maps that layers with multiplied weights read, and those that they make."""
-    tensors = _Tensors(profile)
+    tensors = Tensors(profile)
     layers = [layer for layer in profile.layers if _is_counted(layer, counting)]
     reads = [made for layer in layers for made in tensors.read_by(layer)]
     return reads, [made for layer in layers for made in tensors.made_by(layer)]
 
 
-class _Tensors:
+class Tensors:
     """The tensors of a profile as they are kept in memory."""
 
     def __init__(self, profile: ModelProfile) -> None:
@@ -203,22 +203,39 @@ class _Tensors:
             for key in dict.fromkeys(layer.inputs):
                 self._readers.setdefault(key, []).append(layer)
 
+    def num_readers(self, key: int) -> int:
+        """The number of layer calls that read a tensor."""
+        return len(self._readers.get(key, []))
+
+    def is_in_place(self, layer: LayerProfile) -> bool:
+        """Whether a layer's output takes over its input's memory: it alone reads so many values."""
+        if layer.macs or len(layer.inputs) != 1 or len(layer.outputs) != 1:
+            return False
+        before, after = (
+            _num_values(layer.path, shape) for shape in (*layer.input_shapes, *layer.output_shapes)
+        )
+        alone = self.num_readers(layer.inputs[0]) == 1 and layer.inputs[0] not in self._outputs
+        return before == after and alone and "Pooling" not in layer.class_name
+
     def read_by(self, layer: LayerProfile) -> list[FeatureMap]:
+        """The tensors that a layer reads."""
         pairs = zip(layer.inputs, layer.input_shapes, strict=True)
         return [self.feature_map(layer.path, key, shape) for key, shape in pairs]
 
     def made_by(self, layer: LayerProfile) -> list[FeatureMap]:
+        """The tensors that a layer makes."""
         pairs = zip(layer.outputs, layer.output_shapes, strict=True)
         return [self.feature_map(layer.path, key, shape) for key, shape in pairs]
 
     def feature_map(self, path: str, key: int, shape: Shape) -> FeatureMap:
+        """A tensor by its key; raises a ValueError if a size is unknown."""
         return FeatureMap(path, _num_values(path, shape), self._stored_bits(key))
 
     def _stored_bits(self, key: int) -> int:
         """The bits of a tensor at the end of the chain of layers that work on it in place."""
         while True:
             readers = self._readers.get(key, [])
-            if len(readers) != 1 or key in self._outputs or not _is_in_place(readers[0]):
+            if not readers or not self.is_in_place(readers[0]):
                 break
             key = readers[0].outputs[0]
         if readers:
@@ -239,15 +256,6 @@ def _num_values(path: str, shape: Shape) -> int:
             f"{shape}{f' at {path!r}' if path else ''}. Give the model a fixed input shape."
         )
     return math.prod(size for size in shape[1:] if size is not None)
-
-
-def _is_in_place(layer: LayerProfile) -> bool:
-    return (
-        not layer.macs
-        and len(layer.inputs) == len(layer.outputs) == 1
-        and layer.input_shapes == layer.output_shapes
-        and "Pooling" not in layer.class_name
-    )
 
 
 def _weight_bytes(profile: ModelProfile, counting: str, phase: str) -> int:
@@ -272,8 +280,13 @@ def _largest(maps: Sequence[FeatureMap]) -> FeatureMap:
     return max(maps, key=lambda x: x.num_bytes())
 
 
-def _check_known(profile: ModelProfile) -> None:
-    """Raises if a size is unknown, or a layer with weights keeps in memory nobody knows what."""
+def check_known(profile: ModelProfile) -> None:
+    """Checks that it can be told what a model keeps in memory.
+
+    Raises:
+        TypeError: If `profile` is no `ModelProfile`.
+        ValueError: If an input's size is unknown, or a layer with weights is not understood.
+    """
     check_profile(profile, "profile")
     for shape in profile.inputs.values():
         _num_values("", shape)
