@@ -81,6 +81,7 @@ def test_the_table_fits_100_columns(costs):
     cycles = f"{(166 + 0 + 94) / (3 * 166):.1%}"  # of a fold: 2 * 8 + 8 + bits * 18 - 2
     assert lines[5].split() == ["read", "5,832", "8/4/0", "4.00", "50.0%", "50.0%", cycles]
     assert lines[6].split() == ["fixed", "324", "4", "4.00", "100.0%", "100.0%", "100.0%"]
+    assert costs.distribution().mean == pytest.approx(costs.saving().mean())
     assert "Most energy saved: image 1; least: image 0 (counted from 0)." in lines
     large = dataclasses.replace(
         costs.layers[0], name=60 * "x", macs=10**10, full_bits=8, bits_by_rank=(0, 1, 2, 4, 8)

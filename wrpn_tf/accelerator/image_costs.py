@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from wrpn_tf.accelerator.activation_energy import ENERGY_MODELS, ActivationCost, Reals
 from wrpn_tf.accelerator.image_costs_table import table_lines
+from wrpn_tf.accelerator.image_statistics import Distribution, distribution
 from wrpn_tf.accelerator.systolic_array import SystolicArray
 
 
@@ -85,6 +86,10 @@ class ImageCosts:
     def saving(self, model: str = "bit_serial") -> Reals:
         """Returns the share of the energy that each image saves: 1 - energy."""
         return 1 - self.energy(model)
+
+    def distribution(self, model: str = "bit_serial") -> Distribution:
+        """Returns how the energy saved is distributed, with the best and the worst image."""
+        return distribution(self.saving(model))
 
     def cycle_saving(self, model: str = "bit_serial") -> Reals:
         """Returns the share of the cycles that each image saves."""

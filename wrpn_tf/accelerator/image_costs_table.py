@@ -74,11 +74,11 @@ def _image_lines(costs: ImageCosts) -> Iterator[str]:
     """How the images are distributed."""
     heads = ["mean", "std.", "least", *(f"{share:.0%}" for share in QUANTILES[1:-1]), "most"]
     yield f"{'Of the images':<26}" + "".join(f"{head:>8}" for head in heads)
-    saving = distribution(costs.saving())
+    saving = costs.distribution()
     rows = {
         "mean bits": (distribution(costs.bits), "{:.2f}".format),
         "energy saved": (saving, "{:.1%}".format),
-        "  in groups": (distribution(costs.saving("bit_serial_group")), "{:.1%}".format),
+        "  in groups": (costs.distribution("bit_serial_group"), "{:.1%}".format),
         "cycles saved in groups": (
             distribution(costs.cycle_saving("bit_serial_group")),
             "{:.1%}".format,

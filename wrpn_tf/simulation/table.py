@@ -35,7 +35,7 @@ _DATAFLOWS = {"os": "output stationary", "ws": "weight stationary"}
 
 
 def table_lines(simulation: Simulation) -> Iterator[str]:
-    """Yields the lines of a simulation's table, the last several at once."""
+    """Yields the lines of a simulation's table."""
     rule = "-" * _WIDTH
     array = simulation.array
     images = "1 image" if simulation.num_images == 1 else f"{simulation.num_images} images"
@@ -54,7 +54,7 @@ def table_lines(simulation: Simulation) -> Iterator[str]:
     if simulation.image_costs is not None:
         yield ""
         yield "The same with activations of fewer bits by region:"
-        yield simulation.image_costs.to_table()
+        yield from simulation.image_costs.to_table().splitlines()
 
 
 def _cells(layer: LayerRecord) -> list[str]:
