@@ -14,11 +14,23 @@ _VERSION = re.search(
 _LITERT = "ai-edge-litert>=2.0"
 
 _EXTRAS = {
-    "examples": ["absl-py", "scikit-learn"],
+    "examples": ["absl-py", "scikit-image", "scikit-learn"],
     "litert": [_LITERT],
     "plots": ["matplotlib"],
     "lint": ["mypy", "ruff"],
-    "test": ["absl-py", _LITERT, "hypothesis", "pytest>=8", "pytest-xdist", "scikit-learn"],
+    "tensorboard": ["tensorboard"],
+    "test": [
+        "absl-py",
+        _LITERT,
+        "hypothesis",
+        "matplotlib",
+        "pytest>=8",
+        "pytest-xdist",
+        "scikit-image",
+        "scikit-learn",
+        "scipy",
+        "tensorboard",
+    ],
 }
 _EXTRAS["dev"] = sorted({requirement for extra in _EXTRAS.values() for requirement in extra})
 

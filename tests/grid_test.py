@@ -277,3 +277,38 @@ def test_affine_grids_without_a_range_are_refused(ends):
 def test_empty_arrays_stay_empty():
     empty = np.zeros((0, 3), np.float32)
     assert grid.weight_grid(2).quantize(empty, 1.0).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("bits", "coarse", "step"),
+    [(8, 4, 17), (8, 2, 85), (8, 1, 255), (4, 2, 5), (4, 1, 15), (2, 1, 3)],
+)
+def test_nested_grids_hold_what_rounding_to_fewer_bits_at_once_gives(bits, coarse, step):
+    fine, nested = grid.activation_grid(bits), grid.activation_grid(coarse)
+    assert fine.nested_step(coarse) == step
+    # Eighths of a level: every level, every tie, and what lies between.
+    reals = np.arange(-8, 8 * (fine.high + 2), dtype=np.float32) / 8
+    at_once = nested.to_int(reals, np.float32(step)) * step
+    np.testing.assert_array_equal(fine.coarsen(fine.to_int(reals, 1.0), coarse), at_once)
+
+
+@pytest.mark.parametrize("levels", [grid.Grid(-128, 127), grid.Grid(-100, 155), grid.Grid(-255, 0)])
+@pytest.mark.parametrize("coarse", [2, 4])
+def test_coarse_levels_of_signed_values_are_the_nearest_multiples_inside(levels, coarse):
+    step = 255 // (2**coarse - 1)
+    multiples = [m for m in range(-255 * step, 256 * step, step) if levels.low <= m <= levels.high]
+    assert 0 in multiples
+    assert len(multiples) <= 2**coarse
+    values = np.arange(levels.low, levels.high + 1)
+    nearest = [min(multiples, key=lambda m, v=v: abs(m - v)) for v in values]
+    np.testing.assert_array_equal(levels.coarsen(values, coarse), nearest)
+
+
+def test_no_bits_are_zero():
+    np.testing.assert_array_equal(grid.activation_grid(8).coarsen([0, 9, 255], 0), [0, 0, 0])
+
+
+@pytest.mark.parametrize(("bits", "coarse"), [(8, 3), (3, 2), (4, 8)])
+def test_grids_that_are_not_nested_are_refused(bits, coarse):
+    with pytest.raises(ValueError, match=f"`num_bits` must divide the grid's {bits} bits, got"):
+        grid.activation_grid(bits).coarsen([0], coarse)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the
         training,
         widening,
     )
-    from wrpn_tf.analysis import summary
+    from wrpn_tf.analysis import plan, summary
     from wrpn_tf.quantization import (
         apply_regions,
         calibrate,
@@ -49,6 +49,7 @@ __all__ = [
     "calibrate_regions",
     "drop_regions",
     "grid",
+    "plan",
     "plan_widths",
     "quantization",
     "quantize_model",
@@ -69,6 +70,7 @@ _DEFINED_IN = {
     "calibrate": "quantization",
     "calibrate_regions": "quantization",
     "drop_regions": "quantization",
+    "plan": "analysis",
     "plan_widths": "widening",
     "quantize_model": "quantization",
     "simulate": "simulation",

@@ -19,7 +19,8 @@ inputs = keras.Input((8, 8, 3))
 x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3)(inputs)))
 x = L.ReLU()(L.DepthwiseConv2D(3)(x))
 model = keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x)))
-quantized = wrpn_tf.quantize_model(model, num_bits_activation=4)
+regions = wrpn_tf.RegionPrecision("entropy", (4, 2, 0))
+quantized = wrpn_tf.quantize_model(model, num_bits_activation=4, region_precision=regions)
 images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
 """
 _FORWARD = """
@@ -58,8 +59,9 @@ L = keras.layers
 with strategy.scope():
     inputs = keras.Input((8, 8, 3))
     x = L.ReLU()(L.BatchNormalization()(L.Conv2D(4, 3)(inputs)))
-    x = L.Dense(2)(L.GlobalAveragePooling2D()(x))
-    quantized = wrpn_tf.quantize_model(keras.Model(inputs, x))
+    x = L.Dense(2)(L.GlobalAveragePooling2D()(L.Conv2D(4, 3)(x)))
+    regions = wrpn_tf.RegionPrecision("gradient", (8, 4), target_bits=7.5)
+    quantized = wrpn_tf.quantize_model(keras.Model(inputs, x), region_precision=regions)
     quantized.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
 images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
 loss = quantized.fit(images, np.ones((8, 2)), batch_size=8, verbose=0).history["loss"]
@@ -67,7 +69,9 @@ assert strategy.num_replicas_in_sync == 2 and np.isfinite(loss).all()
 value = lambda v: (v.value if sys.argv[1] == "keras" else v).numpy()
 ends = [[value(v) for v in quantized.variables if end in v.name]
         for end in ("smallest", "largest")]
-assert len(ends[0]) == 3 and all(low < high for low, high in zip(*ends)), ends
+assert len(ends[0]) == 4 and all(low < high for low, high in zip(*ends)), ends
+threshold, = [value(v) for v in quantized.variables if "thresholds" in v.name]
+assert 0 < threshold < 1, threshold
 """
 
 

@@ -100,6 +100,7 @@ def quantize_model(
         last_layer=last_layer,
         overrides=overrides,
     )
+    check_region_precision(region_precision)
     source = model_graph(model)
     check_quantizable(source)
     prepared, origin = prepare(source)

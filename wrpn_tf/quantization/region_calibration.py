@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from wrpn_tf.quantization.region_reading import region_layers, region_maps
 from wrpn_tf.regions.ranks import target_shares
 
 _HALVINGS = 20  # of the interval that holds the thresholds' place
+_TOLERANCE = 0.02  # of the target, before a warning
 
 
 def calibrate_regions(
@@ -54,6 +56,13 @@ def calibrate_regions(
         raise ValueError("`dataset` must hold at least one batch, got none.")
     thresholds, reached = _search(layer, importance)
     layer.thresholds.assign(thresholds)
+    (target,) = layer.rule.values
+    if abs(reached - target) > _TOLERANCE * target:
+        warnings.warn(
+            f"The nearest to `target_bits` = {target:g} that thresholds reach on these images is "
+            f"{reached:.2f}: importance takes too few values. Try another metric.",
+            stacklevel=2,
+        )
     return reached
 
 

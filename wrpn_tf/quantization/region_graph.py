@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph
@@ -46,22 +46,33 @@ def kernel_reads(graph: ModelGraph) -> dict[int, RegionRead | FixedRead]:
         graph: Of a model of either Keras.
 
     Returns:
-        Key of the layer's output in `network_graph(graph)` -> what it reads, in the order of
+        Key of the layer's output, as in `network_graph(graph)` -> what it reads, in the order of
         computation; empty for a model without regions.
     """
-    network = network_graph(graph)
-    if network is graph:
+    if not any(has_regions(call.layer) for call in graph.calls):
         return {}
     plan = region_layers(graph.model)[1].plan
-    reads: dict[str, collections.deque[RegionRead | FixedRead]]
-    reads = collections.defaultdict(collections.deque)
-    for read in (*plan.reads, *plan.fixed):
-        reads[read.name].append(read)  # a layer that is called again reads again
-    return {
-        call.outputs[0]: reads[call.name].popleft()
-        for call in network.calls
-        if kind_of(inner_layer(call.layer)) is Kind.KERNEL
-    }
+    # A layer that is called again reads again, perhaps not by region.
+    by_region, fixed = _by_name(plan.reads), _by_name(plan.fixed)
+    coarse: set[int] = set()
+    found = {}
+    for call in graph.calls:
+        plain = plain_call(call) if has_regions(call.layer) else call
+        kind = kind_of(inner_layer(call.layer))
+        reads_coarse = bool(coarse.intersection(call.inputs))
+        if kind is Kind.KERNEL:
+            found[call.outputs[0]] = (by_region if reads_coarse else fixed)[plain.name].popleft()
+        elif kind is Kind.PASS_THROUGH and reads_coarse:
+            coarse.update(call.outputs)
+        coarse.update(call.outputs[1:] if has_regions(call.layer) else ())
+    return found
+
+
+def _by_name(reads: Sequence[Any]) -> dict[str, collections.deque[Any]]:
+    result: dict[str, collections.deque[Any]] = collections.defaultdict(collections.deque)
+    for read in reads:
+        result[read.name].append(read)
+    return result
 
 
 def plain_call(call: LayerCall) -> LayerCall:

@@ -28,7 +28,7 @@ class ImportanceMixin:
     """Computes the importance of each tile of images; no gradient flows through it.
 
     Args:
-        metric: One of `wrpn_tf.regions`' metrics, or a callable (perhaps a Keras model).
+        metric: One of `wrpn_tf.regions`' metrics, or a callable; a Keras model is frozen.
         value_range: The values of black and white, or `"auto"`.
         **kwargs: A Keras layer's.
     """
@@ -36,6 +36,8 @@ class ImportanceMixin:
     def __init__(self, metric: Callable[[Any], Any], value_range: Any = "auto", **kwargs: Any):
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
+        if hasattr(metric, "trainable"):
+            metric.trainable = False
         self.metric = metric
         self.value_range = value_range if isinstance(value_range, str) else tuple(value_range)
 
@@ -185,15 +187,33 @@ def checked_map(importance: Any) -> Any:
     return tf.debugging.check_numerics(importance, "`metric` must return finite importance")
 
 
-def _serialized(metric: Any, flavor: keras_flavor.KerasFlavor) -> Any:
+def _serialized(metric: Any, flavor: keras_flavor.KerasFlavor) -> dict[str, Any]:
+    """A description for JSON of one of our metrics, of a Keras model or of what is registered."""
     if type(metric) in METRICS.values():
         return serialize_metric(metric)
-    return flavor.keras.saving.serialize_keras_object(metric)
+    if isinstance(metric, flavor.layers.Layer):
+        return {"layer": flavor.layers.serialize(metric)}
+    name = flavor.keras.utils.get_registered_name(metric)
+    if flavor.keras.utils.get_registered_object(name) is not metric:
+        raise ValueError(
+            "`metric` must be registered to be saved, got "
+            f"{getattr(metric, '__name__', repr(metric))}: decorate it with "
+            f"`{flavor.name}.utils.register_keras_serializable()`."
+        )
+    return {"registered": name}
 
 
-def _deserialized(description: Any, flavor: keras_flavor.KerasFlavor) -> Any:
-    if not isinstance(description, Mapping):
-        return description
-    if "metric" in description:
-        return deserialize_metric(description)
-    return flavor.keras.saving.deserialize_keras_object(description)
+def _deserialized(metric: Any, flavor: keras_flavor.KerasFlavor) -> Any:
+    if not isinstance(metric, Mapping):
+        return metric
+    if "metric" in metric:
+        return deserialize_metric(metric)
+    if "layer" in metric:
+        return flavor.layers.deserialize(metric["layer"])
+    found = flavor.keras.utils.get_registered_object(metric["registered"])
+    if found is None:
+        raise ValueError(
+            f"The file needs the metric {metric['registered']!r}: import the module that registers "
+            "it before loading."
+        )
+    return found

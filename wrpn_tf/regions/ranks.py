@@ -30,7 +30,8 @@ def ranks_from_importance(importance: Any, thresholds: Any) -> Any:
 def kept_thresholds(importance: Any, shares: Sequence[float]) -> Any:
     """Returns the thresholds that keep shares of each image: [batch, shares].
 
-    The share that is kept is the nearest that whole tiles allow, and more where values are equal.
+    Equal values are kept or not all together, whichever comes nearer to the share; a constant image
+    is kept.
 
     Args:
         importance: float32 [batch, rows, columns], static rows and columns.
@@ -40,9 +41,17 @@ def kept_thresholds(importance: Any, shares: Sequence[float]) -> Any:
     ordered = ops.sort(ops.reshape(importance, (-1, count)), axis=1)
     columns = []
     for share in shares:
-        kept = int(np.floor(share * count + 0.5))
-        least = ordered[:, count - kept] if kept else ops.full_like(ordered[:, 0], np.inf)
-        columns.append(least)
+        wanted = int(np.floor(share * count + 0.5))
+        if not wanted:
+            columns.append(ops.full_like(ordered[:, 0], np.inf))
+            continue
+        least = ordered[:, count - wanted : count - wanted + 1]
+        greater = ordered > least
+        num_greater = ops.sum(ops.cast(greater, "int32"), axis=1)
+        num_kept = ops.sum(ops.cast(ordered >= least, "int32"), axis=1)
+        next_value = ops.min(ops.where(greater, ordered, np.float32(np.inf)), axis=1)
+        is_nearer = (wanted - num_greater < num_kept - wanted) & (num_greater > 0)
+        columns.append(ops.where(is_nearer, next_value, least[:, 0]))
     return ops.stack(columns, axis=1)
 
 

@@ -28,17 +28,18 @@ class RegionPrecision:
 
     Args:
         metric: `"entropy"`, `"gradient"`, `"points_of_interest"`, `"border_crop"`, `"center"`,
-            `"combined"` (entropy and center), a metric of `wrpn_tf.regions`, or any callable (a
-            Keras model too): float32 images [batch, height, width, channels] in [0, 1] ->
-            importance [batch, rows, columns], one value for each square tile of the image; greater
-            is more important. A function of your own has to be registered with
-            `keras.saving.register_keras_serializable` to be saved.
+            `"combined"` (entropy and center), a metric of `wrpn_tf.regions`, or any callable (also
+            a Keras model, which is frozen): float32 images [batch, height, width, channels] in
+            [0, 1] -> importance [batch, rows, columns], one value for each square tile of the
+            image; greater is more important. A function of your own has to be registered with
+            `keras.utils.register_keras_serializable` to be saved.
         bits: Bits of the ranks, the most important first, falling, at least two of 8, 4, 2, 1, 0. A
-            layer never gets more bits than it has. Only these divide one another, and so does
-            2^bits - 1: each level of a coarse grid is one of the finer grid.
+            layer never gets more bits than it has, and one whose values have signs or an observed
+            range not 1 but 2. Only these divide one another, and so does 2^bits - 1: each level of
+            a coarse grid is one of the finer grid.
         kept: The share of each image that has at least the rank of each entry of `bits` but the
-            last, rising, in 0..1; a number where there are two ranks. Ties are kept: a constant
-            image is important everywhere.
+            last, rising, in 0..1; a number where there are two ranks. Equal values go together, as
+            near to the share as can be; a constant image is important everywhere.
         threshold: The least importance of each rank but the last, falling; a number where there
             are two ranks.
         target_bits: The mean activation bits to reach over the data, each multiply-accumulate
