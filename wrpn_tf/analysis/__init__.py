@@ -1,5 +1,11 @@
 """Counts of what a model stores and computes, by layer and by bits."""
 
+from wrpn_tf.analysis.array_layers import (
+    ArrayCost,
+    RooflinePoint,
+    array_costs,
+    roofline_point,
+)
 from wrpn_tf.analysis.cost import (
     compute_cost,
     layer_costs,
@@ -25,6 +31,7 @@ from wrpn_tf.analysis.profile import LayerProfile, MACProfile, ModelProfile, Wei
 from wrpn_tf.analysis.region_report import region_energy
 
 __all__ = [
+    "ArrayCost",
     "FeatureMap",
     "LayerProfile",
     "LayerSummary",
@@ -33,9 +40,11 @@ __all__ = [
     "ModelProfile",
     "Plan",
     "PlanCell",
+    "RooflinePoint",
     "SpeedUp",
     "Summary",
     "WeightProfile",
+    "array_costs",
     "compute_cost",
     "crop_savings",
     "crop_table",
@@ -48,6 +57,7 @@ __all__ = [
     "plan",
     "region_energy",
     "relative_cost",
+    "roofline_point",
     "speed_up",
     "speed_up_table",
     "summary",
