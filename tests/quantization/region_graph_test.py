@@ -20,6 +20,8 @@ def quantized_net(flavor):
     conv = L.Conv2D(4, 3, padding="same", activation="relu", name="conv")
     mean = L.AveragePooling2D(2, 1, padding="same", name="average")(x)
     x = L.Add(name="sum")([x, conv(conv(x)), conv(L.Activation("linear", name="same")(mean))])
+    x = L.DepthwiseConv2D(3, activation="relu", name="depthwise")(x)
+    x = L.Conv2D(4, 1, activation="relu", name="point")(x)
     x = L.Dense(3, name="head")(L.GlobalAveragePooling2D(name="mean")(x))
     quantized = quantize_model(flavor.keras.Model(image, x, name="net"))
     calibrate(quantized, IMAGES, verbose=False)
@@ -52,7 +54,10 @@ def test_every_kernel_reads_what_the_plan_says(flavor):
     assert reads == [
         ("quant_stem", None),
         ("quant_conv", "quant_stem"),
-        ("quant_conv", "quant_conv"),
+        ("quant_conv", None),
+        ("quant_conv", "quant_average"),
+        ("quant_depthwise", "quant_sum"),
+        ("quant_point", "quant_depthwise"),
         ("quant_head", None),
     ]
     assert kernel_reads(model_graph(quantized)) == {}

@@ -133,12 +133,13 @@ class _Insertion:
 
     def _apply(self, call: LayerCall, layer: Any, tensors: Mapping[int, Any]) -> Any:
         (*_, key) = call.outputs
+        read = {**tensors, **self._coarse} if reads_regions(call) else tensors
         if call in self._makers:
             ranks = self._ranks[self._regions.tensors[key].map_index]
-            fine, self._coarse[key] = call.invoke(functools.partial(layer, ranks=ranks), tensors)
+            fine, self._coarse[key] = call.invoke(functools.partial(layer, ranks=ranks), read)
             return fine
         if reads_regions(call):
-            return call.invoke(layer, {**tensors, **self._coarse})
+            return call.invoke(layer, read)
         if source_of(key, self._graph) not in self._coarse:
             return call.invoke(layer, tensors)
         self._coarse[key] = call.invoke(layer, {**tensors, **self._coarse})
