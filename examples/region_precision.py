@@ -12,8 +12,8 @@ By default VGG-16 without its dense layers, quantized to 8 bits, with 4 bits whe
 pictures to save more (the rocket and its sky 41 % by entropy) and busy ones less (the cat, 13 %),
 while the centre, a control that sees no pixel, treats all alike. With --kept=0.5 they save 19 to
 24 %, not 25: a position of a deep layer is important if anything under it is, so maps grow with
-depth. Bits follow from the image and the layers' shapes alone, so the weights are random and nothing is
-downloaded; what a saving costs in accuracy cannot be seen here.
+depth. Bits follow from the image and the layers' shapes alone, so the weights are random and
+nothing is downloaded; what a saving costs in accuracy cannot be seen here.
 
 Takes some 20 seconds of one core, TensorFlow's start included.
 """
