@@ -1,0 +1,116 @@
+"""The experiment on regions: its controls, mixes and passes, and what its report says."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    """The experiment's modules find each other as they do when it runs as a script."""
+    for folder in ("examples/experiments", "examples"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    yield
+    for name in [name for name in sys.modules if name.startswith("region_") or name == "datasets"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def sensitivity():
+    """Three layers of equal cost: one fragile, one robust, one that bears 4 bits only."""
+    from region_sensitivity import Sensitivity
+
+    moves = np.array([[0.5, 0.9], [0.01, 0.02], [0.02, 0.8]])
+    return Sensitivity(("a", "b", "c"), np.full(3, 0.3), moves, np.zeros((1, 1, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("saved", "bits"),
+    [
+        (0.0, {"a": 8, "b": 8, "c": 8}),
+        (0.3 * 4 / 8, {"a": 8, "b": 4, "c": 8}),
+        (0.3 * 8 / 8, {"a": 8, "b": 2, "c": 4}),
+        (0.3 * 14 / 8, {"a": 4, "b": 2, "c": 4}),
+    ],
+)
+def test_mixes_lower_robust_layers_first(sensitivity, saved, bits):
+    from region_sensitivity import uniform_mix
+
+    assert uniform_mix(sensitivity, saved - 1e-9) == bits
+
+
+def test_mix_that_saves_too_much_is_refused(sensitivity):
+    from region_sensitivity import uniform_mix
+
+    with pytest.raises(ValueError, match=r"`saved` must be at most 0\.675"):
+        uniform_mix(sensitivity, 0.7)
+
+
+def test_random_maps_depend_on_the_image_alone():
+    from region_metrics import SmoothRandom
+
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)) / np.float32(255)
+    maps = SmoothRandom(32)(images).numpy()
+    assert maps.shape == (8, 8, 8)
+    np.testing.assert_array_equal(SmoothRandom(32)(images[5:]).numpy(), maps[5:])
+    assert len(np.unique(maps[:, 0, 0])) > 4
+
+
+def test_metrics_see_the_original_image_exactly():
+    from region_metrics import on_original
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)) / np.float32(255)
+    mean = np.random.default_rng(1).random((32, 32, 3), np.float32)
+    seen = on_original(lambda x: x, mean)((images - mean + 1) * np.float32(0.5))
+    np.testing.assert_array_equal(np.round(seen.numpy() * 255), np.round(images * 255))
+    np.testing.assert_allclose(seen, images, rtol=1e-7)  # 1 / 255 as a product
+
+
+def test_second_pass_takes_small_margins_and_its_control_as_many():
+    from region_settings import Setting, in_doubt
+
+    margins = np.array([0.1, 5.0, 0.4, 3.0])
+    outputs = np.stack([np.exp(margins), np.ones(4), np.exp([-9.0] * 4)], 1)
+    again = in_doubt(outputs, Setting("two_pass", "4", 0.5))
+    assert again.tolist() == [True, False, True, False]
+    assert in_doubt(outputs, Setting("two_pass_random", "4", 0.5)).sum() == 2
+
+
+def test_report_says_what_is_saved_at_no_loss(tmp_path):
+    import region_curve
+    import region_report
+
+    shared = {"weights": "base", "images": 100, "accuracy_error": 0.3, "agreement": 99}
+    shared |= {"least_saved": 0, "most_saved": 50, "seed": 0, "epochs": 1, "seconds": 1}
+    rows = [
+        ("full", "8", 0, 0.0, 0.0),
+        ("uniform", "4", 0, -1.0, 50.0),
+        ("entropy", "8/4", 6, -0.2, 30.0),
+        ("entropy", "8/4", 5, -0.5, 40.0),
+        ("center", "8/4", 6, -1.2, 30.0),
+    ]
+    path = tmp_path / "curve.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, region_curve._COLUMNS)
+        writer.writeheader()
+        for metric, bits, target, difference, saved in rows:
+            writer.writerow(
+                shared
+                | {"metric": metric, "bits": bits, "target": target, "difference": difference}
+                | {"difference_error": 0.1, "accuracy": 90 + difference}
+                | {"saved": saved, "saved_with_metric": saved}
+            )
+    region_report.write(path)
+    text = path.with_suffix(".md").read_text()
+    # Uniform precision is interpolated: 30 of 50 % saved, of one point lost.
+    assert "| entropy | base | 30.0 | 8/4 | -0.20 ± 0.10 | -0.60 | none |" in text
+    assert "| centre (control) | base | none |" in text
+    assert "| entropy | 8/4 | 30.0 | **+1.00 (0.14)** |" in text
+    assert path.with_suffix(".png").stat().st_size > 10_000
