@@ -15,7 +15,10 @@ from wrpn_tf.analysis.cost import (
     with_bits,
 )
 from wrpn_tf.analysis.crop_energy import crop_savings, crop_table
+from wrpn_tf.analysis.energy import Energy, EnergyReport, LayerEnergy, energy_report
+from wrpn_tf.analysis.energy_table import HOROWITZ_45NM, EnergyTable
 from wrpn_tf.analysis.hardware import SpeedUp, speed_up, speed_up_table
+from wrpn_tf.analysis.hardware_engine import ClaimCheck, check_paper_gains, paper_gains_table
 from wrpn_tf.analysis.memory import (
     FeatureMap,
     MemoryFootprint,
@@ -31,8 +34,14 @@ from wrpn_tf.analysis.profile import LayerProfile, MACProfile, ModelProfile, Wei
 from wrpn_tf.analysis.region_report import region_energy
 
 __all__ = [
+    "HOROWITZ_45NM",
     "ArrayCost",
+    "ClaimCheck",
+    "Energy",
+    "EnergyReport",
+    "EnergyTable",
     "FeatureMap",
+    "LayerEnergy",
     "LayerProfile",
     "LayerSummary",
     "MACProfile",
@@ -45,14 +54,17 @@ __all__ = [
     "Summary",
     "WeightProfile",
     "array_costs",
+    "check_paper_gains",
     "compute_cost",
     "crop_savings",
     "crop_table",
+    "energy_report",
     "feature_maps",
     "layer_costs",
     "mac_cost",
     "memory_footprint",
     "memory_table",
+    "paper_gains_table",
     "peak_activation_bytes",
     "plan",
     "region_energy",
