@@ -127,14 +127,13 @@ class Bench:
 
     def row(self, setting: Setting) -> dict[str, Any]:
         """Measures one setting."""
-        full, _ = self.outputs(Setting("full", weights=setting.weights))
         # What fine-tuning may cost or gain is part of the difference.
         reference, _ = self.outputs(Setting("full"))
         if setting.metric.startswith("two_pass"):
-            low, low_bits = self.outputs(setting.first_pass)
+            (low, low_bits), (high, high_bits) = (self.outputs(x) for x in setting.passes)
             again = region_settings.in_doubt(low, setting)
-            outputs = np.where(again[:, None], full, low)
-            mean_bits = low_bits + 8.0 * again
+            outputs = np.where(again[:, None], high, low)
+            mean_bits = low_bits + high_bits * again
         else:
             outputs, mean_bits = self.outputs(setting)
         saved = 1 - mean_bits / 8

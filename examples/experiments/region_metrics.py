@@ -50,6 +50,28 @@ class SmoothRandom:
         return tf.gather(self._maps, tf.reduce_sum(pixels * factors, (1, 2, 3)) % _NUM_MAPS)
 
 
+class Doubt:
+    """Importance of a whole image: how little a first pass prefers its class to the next.
+
+    With the first pass' bits for the unimportant, `threshold=-margin` computes again, at full
+    precision, the images whose margin is at most that, and the others as the first pass did.
+
+    Args:
+        first_pass: A network with softmax outputs.
+        mean: What is subtracted from an image before it is read.
+    """
+
+    def __init__(self, first_pass: Any, mean: np.ndarray | float):
+        self._first_pass = first_pass
+        self._mean = mean
+
+    def __call__(self, images: Any) -> Any:
+        """Returns the importance, [batch, 1, 1]: minus the margin in logits."""
+        probabilities = self._first_pass(images - self._mean, training=False)
+        greatest, _ = tf.math.top_k(tf.math.log(tf.maximum(probabilities, 1e-20)), 2)
+        return (greatest[:, 1] - greatest[:, 0])[:, None, None]
+
+
 def make_predictor(size: int) -> Any:
     """Returns a small network: images -> importance of each tile, [batch, rows, columns]."""
     layers = tf_keras.layers

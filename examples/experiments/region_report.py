@@ -24,6 +24,8 @@ _NAMES = {
     "border_crop": "border crop",
     "combined": "entropy + gradient + centre",
     "learned": "learned predictor",
+    "oracle": "oracle (no method)",
+    "oracle_within": "oracle within images (no method)",
 }
 
 
@@ -92,8 +94,8 @@ def _against_controls(rows: Sequence[Row]) -> str:
         "## Metrics beside the controls\n",
         "Difference of accuracies, in percentage points, at the same bits and the same mean bits "
         "on training images; *uniform*: to the best uniform mix that saves as much. In brackets "
-        "the standard error, as if the rows' were independent (they are less). In bold: better by more "
-        "than two.\n",
+        "the standard error, as if the rows' were independent (they are less). In bold: better by "
+        "more than two.\n",
         "| metric | bits | saved % | to centre | to smooth random | to uniform |",
         "|---|---|---|---|---|---|",
     ]

@@ -53,8 +53,7 @@ def measure_sensitivity(model: Any, images: np.ndarray, batch_size: int = 250) -
         images: What it reads.
         batch_size: Divides the number of images.
     """
-    exact = wrpn_tf.apply_regions(model, wrpn_tf.RegionPrecision("center", (8, 4), kept=1.0))
-    wrappers = [x for x in exact.layers if type(x).__name__ == "RegionWrapper"]
+    exact, wrappers = _with_regions(model)
     function = _moves(exact, wrappers, images.shape[1] // TILE)
     batches = []
     for start in range(0, len(images), batch_size):
@@ -72,6 +71,38 @@ def measure_sensitivity(model: Any, images: np.ndarray, batch_size: int = 250) -
         np.minimum(by_layer / squares[:, None, None], 1).mean(0),
         np.log(tiles / squares[:, None, None] + 1e-9).astype(np.float32),
     )
+
+
+class Oracle:
+    """A metric that cannot be had: the sensitivity of each tile, from the net's own gradients.
+
+    It costs some three times what the network does, and says what the best map might reach.
+
+    Args:
+        model: The quantized model.
+        mean: What is subtracted from an image before it is read.
+        within: Whether to compare the tiles of an image only: not to know how doubtful it is.
+    """
+
+    def __init__(self, model: Any, mean: np.ndarray, within: bool):
+        self._function = _moves(*_with_regions(model), mean.shape[0] // TILE)
+        self._mean = mean
+        self._within = within
+
+    def __call__(self, images: Any) -> Any:
+        """Returns the importance, [batch, rows, columns]."""
+        margins, tiles, _ = self._function(images - self._mean)
+        if self._within:
+            scales = tf.reduce_sum(tiles, (1, 2))
+        else:
+            scales = tf.square(tf.maximum(margins, _LEAST_MARGIN))
+        return tf.math.log(tiles / (scales[:, None, None] + 1e-20) + 1e-9)
+
+
+def _with_regions(model: Any) -> tuple[Any, list[Any]]:
+    """The model with regions, all important, and its layers that round."""
+    exact = wrpn_tf.apply_regions(model, wrpn_tf.RegionPrecision("center", (8, 4), kept=1.0))
+    return exact, [x for x in exact.layers if type(x).__name__ == "RegionWrapper"]
 
 
 def _moves(exact: Any, wrappers: list[Any], tiles: int) -> Any:

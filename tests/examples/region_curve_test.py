@@ -9,6 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+import wrpn_tf
+from wrpn_tf import RegionPrecision
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -81,6 +84,34 @@ def test_second_pass_takes_small_margins_and_its_control_as_many():
     again = in_doubt(outputs, Setting("two_pass", "4", 0.5))
     assert again.tolist() == [True, False, True, False]
     assert in_doubt(outputs, Setting("two_pass_random", "4", 0.5)).sum() == 2
+
+
+def test_two_passes_are_regions_of_whole_images():
+    import tf_keras
+    from region_metrics import Doubt
+    from region_settings import Setting, in_doubt
+
+    tf_keras.utils.set_random_seed(0)
+    x = images = tf_keras.Input((8, 8, 3))
+    for filters in (8, 8, 8):
+        x = tf_keras.layers.ReLU()(tf_keras.layers.Conv2D(filters, 3, padding="same")(x))
+    x = tf_keras.layers.GlobalAveragePooling2D()(x)
+    outputs = tf_keras.layers.Dense(4, activation="softmax", kernel_initializer="normal")(x)
+    network = wrpn_tf.quantize_model(tf_keras.Model(images, outputs))
+    batch = np.random.default_rng(0).random((64, 8, 8, 3), np.float32)
+    wrpn_tf.calibrate(network, batch, verbose=False)
+    first = wrpn_tf.apply_regions(network, RegionPrecision("center", (8, 2), threshold=1e9))
+    low, full = first(batch).numpy(), network(batch).numpy()
+    greatest = np.sort(np.log(low), 1)
+    margin = float(np.median(greatest[:, -1] - greatest[:, -2])) + 1e-4
+    again = in_doubt(low, Setting("two_pass", "2", margin))
+    assert 0 < again.sum() < 64
+    precision = RegionPrecision(
+        Doubt(first, 0.0), (8, 2), threshold=-margin, value_range=(0.0, 1.0)
+    )
+    result = wrpn_tf.apply_regions(network, precision)(batch).numpy()
+    np.testing.assert_array_equal(result, np.where(again[:, None], full, low))
+    assert (low != full).any(1).mean() > 0.5  # or it would show nothing
 
 
 def test_report_says_what_is_saved_at_no_loss(tmp_path):
