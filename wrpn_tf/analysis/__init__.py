@@ -32,6 +32,7 @@ from wrpn_tf.analysis.plan_table import Plan, PlanCell, plan
 from wrpn_tf.analysis.plan_widening import widened_profile
 from wrpn_tf.analysis.profile import LayerProfile, MACProfile, ModelProfile, WeightProfile
 from wrpn_tf.analysis.region_report import region_energy
+from wrpn_tf.analysis.report_files import report
 
 __all__ = [
     "HOROWITZ_45NM",
@@ -69,6 +70,7 @@ __all__ = [
     "plan",
     "region_energy",
     "relative_cost",
+    "report",
     "roofline_point",
     "speed_up",
     "speed_up_table",
