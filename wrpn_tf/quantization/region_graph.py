@@ -36,7 +36,8 @@ def network_graph(graph: ModelGraph) -> ModelGraph:
             full[call.outputs[1]] = first
         if first == plain.outputs[0]:
             calls.append(plain)
-    return dataclasses.replace(graph, calls=tuple(calls))
+    outputs = tuple(full.get(key, key) for key in graph.outputs)
+    return dataclasses.replace(graph, calls=tuple(calls), outputs=outputs)
 
 
 def kernel_reads(graph: ModelGraph) -> dict[int, RegionRead | FixedRead]:

@@ -9,12 +9,8 @@ from typing import Any
 from wrpn_tf import keras_flavor
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph, rebuild
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
-from wrpn_tf.quantization.quantized_layers import (
-    has_regions,
-    inner_layer,
-    is_region_map,
-    quantized_layer,
-)
+from wrpn_tf.quantization.quantized_layers import has_regions, inner_layer
+from wrpn_tf.quantization.region_graph import network_graph
 from wrpn_tf.quantization.region_planner import Regions, plan_regions, reads_regions, source_of
 from wrpn_tf.regions import RegionPrecision
 from wrpn_tf.regions.region_precision import check_region_precision
@@ -70,25 +66,13 @@ def drop_regions(model: Any) -> Any:
     if not model_has_regions(graph):
         raise ValueError(f"`model` must have regions, got {graph.model.name!r} without.")
 
-    def apply(call: LayerCall, layer: Any, tensors: Mapping[int, Any]) -> Any:
-        if is_region_map(call.layer):
-            return [None] * len(call.outputs)
-        if not has_regions(call.layer):
-            return call.invoke(layer, tensors)
-        result = call.invoke(functools.partial(_without_ranks, layer), tensors)
-        return [result, result]
-
-    plain, _ = rebuild(graph, lambda call: quantized_layer(call.layer), apply=apply)
+    plain, _ = rebuild(network_graph(graph), lambda call: call.layer)
     return plain
 
 
 def model_has_regions(graph: ModelGraph) -> bool:
     """Returns whether a network has region precision."""
     return any(has_regions(call.layer) for call in graph.calls)
-
-
-def _without_ranks(layer: Any, *args: Any, ranks: Any = None, **kwargs: Any) -> Any:
-    return layer(*args, **kwargs)
 
 
 class _Insertion:
