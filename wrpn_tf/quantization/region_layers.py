@@ -15,7 +15,7 @@ from keras import ops
 
 from wrpn_tf import keras_flavor
 from wrpn_tf.quantization.quantized_layers import output_quantizer
-from wrpn_tf.quantization.quantizers import add_variable
+from wrpn_tf.quantization.quantizer_variables import add_variable
 from wrpn_tf.quantization.region_rounding import round_by_rank
 from wrpn_tf.regions import ranks as ranks_lib
 from wrpn_tf.regions.image_values import scale_images
