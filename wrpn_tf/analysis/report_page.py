@@ -19,7 +19,7 @@ dt { font-size: 0.8rem; }
 dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; margin: 0.8rem 0; }
 table { border-collapse: collapse; font-size: 0.82rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: 0.3rem; }
+caption { text-align: left; padding-bottom: 0.3rem; white-space: nowrap; }
 th, td { padding: 0.18rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right;
   white-space: nowrap; vertical-align: top; }
 thead th { border-bottom-color: var(--ink); vertical-align: bottom; }
