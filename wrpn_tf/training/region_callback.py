@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import flavor_of, get_flavor
 from wrpn_tf.quantization import region_maps, region_plan
 from wrpn_tf.regions import RegionPlan
 from wrpn_tf.regions.image_values import scale_images
 from wrpn_tf.regions.region_plan import tile_size
+from wrpn_tf.training.flavored_callback import TensorBoardCallback
 
 
-class RegionTensorBoard:
+class RegionTensorBoard(TensorBoardCallback):
     """Writes the regions of some images for TensorBoard, at the end of epochs.
 
     Scalars, means over `images`:
@@ -55,53 +53,22 @@ class RegionTensorBoard:
         ImportError: If TensorBoard is not installed: TensorFlow writes no summaries without it.
     """
 
-    def __new__(cls, model: Any = None, *args: Any, **kwargs: Any) -> RegionTensorBoard:
-        """Makes the class of the model's Keras."""
-        if cls is RegionTensorBoard:
-            cls = _callback_class(flavor_of(model).name)
-        return super().__new__(cls)
-
     def __init__(self, model: Any, log_dir: str | os.PathLike, images: Any, *, freq: int = 1):
-        super().__init__()
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ImportError("RegionTensorBoard needs TensorBoard: pip install tensorboard.")
-        if isinstance(freq, bool) or not isinstance(freq, int) or freq < 1:
-            raise ValueError(f"`freq` must be a whole number >= 1, got {freq!r}.")
+        super().__init__(os.path.join(log_dir, "regions"), freq)
         network = getattr(model, "student", model)
-        self.log_dir = os.path.join(log_dir, "regions")
-        self.freq = freq
         self._plan = region_plan(network)
         self._maps = region_maps(network)
         self._images = _checked_images(images, tuple(network.input_shape[1:]))
-        self._writer: Any = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Opens the file."""
+    def write(self, summary: Any, logs: dict[str, Any]) -> None:
+        """Writes the scalars and images of one epoch."""
         del logs
-        import tensorflow as tf
-
-        self._writer = tf.summary.create_file_writer(self.log_dir)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes the scalars and images, if it is their turn."""
-        del logs
-        if epoch % self.freq:
-            return
-        import tensorflow as tf
-
         maps = self._maps(self._images, training=False)
         mean_bits = float(np.mean(maps["mean_bits"]))
-        # Whatever the user has set, as the caller of this callback asked for all that it writes.
-        with self._writer.as_default(step=epoch), tf.summary.record_if(True):
-            tf.summary.scalar("mean_activation_bits", mean_bits)
-            tf.summary.scalar("energy_saving", 1 - mean_bits / self._plan.mean_bits())
-            for name, pictures in self._pictures(maps).items():
-                tf.summary.image(name, pictures, max_outputs=len(pictures))
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Closes the file."""
-        del logs
-        self._writer.close()
+        summary.scalar("mean_activation_bits", mean_bits)
+        summary.scalar("energy_saving", 1 - mean_bits / self._plan.mean_bits())
+        for name, pictures in self._pictures(maps).items():
+            summary.image(name, pictures, max_outputs=len(pictures))
 
     def _pictures(self, maps: Any) -> dict[str, npt.NDArray[np.float32]]:
         """Returns what is shown: name -> [images, height, width, channels] in [0, 1]."""
@@ -161,9 +128,3 @@ def _checked_images(images: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float
             f"one image, got {list(array.shape)}."
         )
     return array
-
-
-@functools.cache
-def _callback_class(flavor_name: str) -> type:
-    callback = get_flavor(flavor_name).keras.callbacks.Callback
-    return type("RegionTensorBoard", (RegionTensorBoard, callback), {})
