@@ -1,7 +1,7 @@
 """Accuracy against energy saved by region precision, on CIFAR-10, beside the controls.
 
     python examples/experiments/region_curve.py --data_dir=.../cifar-10-batches-py \
-        --teacher=.../resnet20.h5 --stages=base,uniform,maps,two_pass,tuned,report
+        --teacher=.../resnet20.h5 --stages=base,uniform,two_pass,maps,tuned,report
 
 A ResNet-20 with 2-bit weights and 8-bit activations, distilled from its float teacher; then, with
 no retraining, maps of several metrics at several mean bits, and what they must beat: smooth random
@@ -45,10 +45,11 @@ import wrpn_tf
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py.", required=True)
 _TEACHER = flags.DEFINE_string("teacher", None, "The float network, a tf_keras .h5 file.")
 _STAGES = flags.DEFINE_list(
-    "stages", ["base", "uniform", "maps", "two_pass", "report"], "See above; in this order."
+    "stages", ["base", "uniform", "two_pass", "maps", "report"], "See above; in this order."
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 8, "Epochs of the base net.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 390, "Steps of fine-tuning, 128 images each.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 200, "Steps of fine-tuning, 128 images each.", lower_bound=1)
+_RATE = flags.DEFINE_float("tuning_rate", 3e-5, "Adam's learning rate at first, of fine-tuning.")
 _IMAGES = flags.DEFINE_integer("images", 10_000, "Test images.", lower_bound=1)
 _LABELLED = flags.DEFINE_integer(
     "labelled", 20_000, "Training images for sensitivities and predictor.", lower_bound=2000
@@ -165,7 +166,9 @@ class Bench:
             return region_networks.trained_base(
                 self.teacher, self.data, self.mean, _EPOCHS.value, _SEED.value, self.folder
             )
-        path = self.folder / f"{weights}_{_STEPS.value}steps_seed{_SEED.value}.h5"
+        path = (
+            self.folder / f"{weights}_{_STEPS.value}steps_rate{_RATE.value:g}_seed{_SEED.value}.h5"
+        )
         base = self.network("base")
         if not path.exists():
             setting = region_settings.TUNED[weights]
@@ -177,7 +180,7 @@ class Bench:
                 self.data,
                 self.mean,
                 _STEPS.value,
-                3e-4,
+                _RATE.value,
                 _SEED.value,
             )
             tuned.save_weights(path)

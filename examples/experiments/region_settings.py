@@ -62,13 +62,12 @@ class Setting:
 _CONTROLS = ("center", "random")
 _METRICS = ("entropy", "gradient", "points_of_interest", "border_crop", "combined", "learned")
 _ORACLES = ("oracle", "oracle_within")
-# What each net is fine-tuned with; None: full precision. All others save about 56 %: the
-# predictor's own 2.4 % of the multiply-accumulates is 0.19 of the learned map's bits.
+# What each net is fine-tuned with; None: full precision. All others save about 56 %.
 TUNED: dict[str, Setting | None] = {
-    "tuned_full": None,
     "tuned_uniform": Setting("uniform", "mix56"),
-    "tuned_center": Setting("center", "mix48/mix64", 3.52),
-    "tuned_learned": Setting("learned", "mix48/mix64", 3.33),
+    "tuned_combined": Setting("combined", "mix48/mix64", 3.5),
+    "tuned_full": None,
+    "tuned_center": Setting("center", "mix48/mix64", 3.5),
 }
 
 
@@ -109,15 +108,12 @@ def of_stage(stage: str) -> list[Setting]:
             for margin in (0.75, 1.0, 1.25, 1.5, 2.0)
         ],
         "maps": [
-            *_maps("8/4", (5.32, 4.8, 6.0, 6.8), (*_METRICS, *_CONTROLS)),
-            *_maps("mix17/mix48", (5.32, 4.8), ("learned", "combined", *_CONTROLS)),
-            *_maps("mix33/mix60", (4.2,), ("learned", "combined", *_CONTROLS)),
-            *_maps("8/4/2", (5.32,), ("entropy", "combined", "learned", *_CONTROLS)),
-            *_maps("8/0", (6.8,), ("entropy", "border_crop", "combined", "learned", *_CONTROLS)),
-            *_maps("8/2", (6.8,), ("entropy", "combined", *_CONTROLS)),
-            *_maps("4/2", (3.6,), ("entropy", "combined", "learned", *_CONTROLS)),
-            *_maps("8/4", (5.32,), _ORACLES),
-            *_maps("mix17/mix48", (5.32,), _ORACLES),
+            *_maps("8/4", (5.32,), (*_METRICS, *_CONTROLS, *_ORACLES)),
+            *_maps("8/4", (4.8, 6.4), (*_METRICS, *_CONTROLS)),
+            *_maps("mix17/mix48", (5.32,), ("combined", "learned", *_CONTROLS, *_ORACLES)),
+            *_maps("8/4/2", (4.8,), ("combined", "learned", *_CONTROLS)),
+            *_maps("8/0", (6.8,), ("entropy", "border_crop", "combined", *_CONTROLS)),
+            *_maps("mix33/mix60", (4.2,), ("combined", "learned", *_CONTROLS)),
         ],
         "tuned": _tuned(),
     }
@@ -241,18 +237,17 @@ def _maps(bits: str, targets: tuple[float, ...], metrics: tuple[str, ...]) -> li
 
 
 def _tuned() -> list[Setting]:
-    """Each tuned net at full precision and as it was tuned; two passes of the uniform one."""
+    """Each tuned net as it was tuned, and at full precision; others of the uniform one."""
     rows = []
     for name, setting in TUNED.items():
-        rows.append(Setting("full", weights=name))
         if setting is not None:
             rows.append(dataclasses.replace(setting, weights=name))
-    rows += [Setting("uniform", bits, weights="tuned_uniform") for bits in ("4", "mix52", "mix60")]
-    return [
-        *rows,
-        *(
-            Setting("two_pass", bits, margin, "tuned_uniform")
-            for bits in ("mix56", "mix60")
-            for margin in (0.25, 0.5, 1.0, 1.5, 2.0)
-        ),
-    ]
+        rows.append(Setting("full", weights=name))
+        if name == "tuned_uniform":
+            rows += [Setting("uniform", bits, weights=name) for bits in ("4", "mix60")]
+            rows += [
+                Setting("two_pass", bits, margin, name)
+                for bits in ("4", "mix56", "mix60")
+                for margin in (0.25, 0.5, 1.0, 1.5, 2.0)
+            ]
+    return rows
