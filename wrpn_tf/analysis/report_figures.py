@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wrpn_tf.accelerator import SystolicArray
-from wrpn_tf.analysis.array_layers import ArrayCost, roofline_point
+from wrpn_tf.analysis.array_layers import ArrayCost, RooflinePoint, roofline_point
 from wrpn_tf.analysis.memory import MemoryFootprint
 from wrpn_tf.analysis.model_summary import LayerSummary
 from wrpn_tf.analysis.precision import FLOAT_BITS
@@ -22,6 +22,7 @@ _ROW = 0.2
 _ROWS_PER_FIGURE = 40  # what a printed page holds
 _NAME_LENGTH = 34
 _NUM_LABELS = 3  # on the roofline
+_LABEL_DISTANCE = 1.2  # quotient of the rates of what is labelled: a line of text
 _MARKERS = "os^DvPX"
 
 
@@ -204,16 +205,10 @@ def _roofline(costs: Sequence[ArrayCost], array: SystolicArray, bandwidth: float
     for is_bound, name, marker in ((False, "cycles", "o"), (True, "activations", "s")):
         chosen = [point for point in points.values() if point.is_dram_bound is is_bound]
         x, y = [point.intensity for point in chosen], [point.rate for point in chosen]
-        label = f"{len(chosen)} kernels limited by the {'DRAM' if is_bound else 'array'}"
+        label = f"kernels limited by the {'DRAM' if is_bound else 'array'}: {len(chosen)}"
         axis.plot(x, y, marker, color=color(name), label=label)
-    # The layers furthest below the roof are the ones to ask about.
-    ratios = {i: p.rate / min(peak, p.intensity * bandwidth) for i, p in points.items()}
-    for index in sorted(ratios, key=lambda i: ratios[i])[:_NUM_LABELS]:
-        point, name = points[index], _shortened(array_name(costs[index]))
-        place = (point.intensity, point.rate)
-        axis.annotate(
-            name, place, (7, -3), textcoords="offset points", fontsize=8, parse_math=False
-        )
+    roofs = {i: min(peak, point.intensity * bandwidth) for i, point in points.items()}
+    _label_lowest(axis, costs, points, roofs)
     for scale, direction in ((axis.set_xscale, axis.xaxis), (axis.set_yscale, axis.yaxis)):
         scale("log")
         direction.set_major_formatter(lambda value, _: f"{value:g}")
@@ -224,6 +219,32 @@ def _roofline(costs: Sequence[ArrayCost], array: SystolicArray, bandwidth: float
     axis.set_ylabel("operations per cycle (log)")
     figure.legend(loc="outside upper left", ncols=3)
     return figure
+
+
+def _label_lowest(
+    axis: Axes,
+    costs: Sequence[ArrayCost],
+    points: Mapping[int, RooflinePoint],
+    roofs: Mapping[int, float],
+) -> None:
+    """Names the kernels furthest below their roof, each apart from those named before."""
+    named: list[RooflinePoint] = []
+    for index in sorted(points, key=lambda i: points[i].rate / roofs[i]):
+        point = points[index]
+        is_apart = all(
+            max(point.rate / other.rate, other.rate / point.rate) > _LABEL_DISTANCE
+            for other in named
+        )
+        if is_apart and len(named) < _NUM_LABELS:
+            axis.annotate(
+                _shortened(array_name(costs[index])),
+                (point.intensity, point.rate),
+                (7, -3),
+                textcoords="offset points",
+                fontsize=8,
+                parse_math=False,
+            )
+            named.append(point)
 
 
 def _draw_bars(

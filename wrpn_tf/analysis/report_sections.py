@@ -14,6 +14,7 @@ from wrpn_tf.analysis.report_content import (
     ARRAY_BITS_ACTIVATION,
     ARRAY_BITS_WEIGHT,
     ReportContent,
+    ReportSettings,
 )
 from wrpn_tf.analysis.report_figures import array_name, bits_name
 
@@ -222,7 +223,8 @@ def _array_total(costs: tuple[ArrayCost, ...]) -> list[str] | None:
     traces = [cost.trace for cost in costs if cost.trace is not None]
     if not traces:
         return None
-    return ["total", "", "", "", "", "", *_shares(functools.reduce(operator.add, traces))]
+    title = "total" if len(traces) == len(costs) else "total of what runs there"
+    return [title, "", "", "", "", "", *_shares(functools.reduce(operator.add, traces))]
 
 
 def _shares(trace: Trace) -> list[str]:
@@ -241,23 +243,6 @@ def _roofline(content: ReportContent, figures: Mapping[str, str]) -> Iterator[st
         "its 32-bit sums cross the DRAM's port once, while the array computes."
     )
     yield from _figures(figures, "roofline")
-    rows = []
-    for cost in content.array_costs:
-        if cost.trace is None:
-            rows.append([array_name(cost), "", "", "", "", "", "not on the array"])
-            continue
-        point = roofline_point(cost.trace, array=array, dram_bytes_per_cycle=bandwidth)
-        rows.append(
-            [
-                array_name(cost),
-                f"{cost.trace.macs:,}",
-                f"{(cost.trace.dram.reads + cost.trace.dram.writes) / 8:,.0f}",
-                f"{point.intensity:.2f}",
-                f"{point.rate:.2f}",
-                f"{point.dram_cycles:,.0f}",
-                "DRAM" if point.is_dram_bound else "array",
-            ]
-        )
     yield report_page.table(
         "Kernels on the roofline",
         [
@@ -269,9 +254,28 @@ def _roofline(content: ReportContent, figures: Mapping[str, str]) -> Iterator[st
             "DRAM cycles",
             "Limited by",
         ],
-        rows,
+        (_roofline_row(cost, settings) for cost in content.array_costs),
         text_columns=(6,),
     )
+
+
+def _roofline_row(cost: ArrayCost, settings: ReportSettings) -> list[str]:
+    if cost.trace is None:
+        return [array_name(cost), *[""] * 5, "not on the array"]
+    point = roofline_point(
+        cost.trace,
+        array=settings.array,
+        dram_bytes_per_cycle=settings.dram_bytes_per_cycle,
+    )
+    return [
+        array_name(cost),
+        f"{cost.trace.macs:,}",
+        f"{(cost.trace.dram.reads + cost.trace.dram.writes) / 8:,.0f}",
+        f"{point.intensity:.2f}",
+        f"{point.rate:.2f}",
+        f"{point.dram_cycles:,.0f}",
+        "DRAM" if point.is_dram_bound else "array",
+    ]
 
 
 def _figures(figures: Mapping[str, str], name: str) -> Iterator[str]:
