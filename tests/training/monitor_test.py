@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import wrpn_tf
 from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.quantization import output_quantizer
 from wrpn_tf.training import QuantizationTensorBoard, WarnOnDeadZone
 from wrpn_tf.training.monitor_values import Probe
 
@@ -113,6 +114,20 @@ def test_parts_of_the_distillation_loss_are_written(flavor, data, tmp_path):
     assert [tag for tag in events if tag.startswith("saturation")] == ["saturation/relu"]
 
 
+def test_signed_outputs_saturate_at_both_ends(flavor, data):
+    model = wrpn_tf.quantize_model(make_net(flavor))
+    wrpn_tf.calibrate(model, data[0], verbose=False)
+    logits = np.asarray(model(data[0]))
+    quantizer, variables = output_quantizer(model.get_layer("quant_logits"))
+    quantizer.set_range(variables, logits.min() / 2, logits.max() / 2)
+    clipped = np.asarray(model(data[0]))
+    at_ends = (clipped == clipped.min()) | (clipped == clipped.max())
+    assert clipped.min() < 0 < clipped.max()
+    values, _ = Probe(model_graph(model), data[0]).outputs()
+    (saturation,) = (x.saturation for x in values if x.layer == "logits")
+    assert saturation == at_ends.mean()
+
+
 def test_a_look_at_the_model_changes_nothing(flavor, data):
     x, y = data
     model = compiled(flavor, wrpn_tf.quantize_model(make_net(flavor)))
@@ -150,7 +165,8 @@ def test_a_dead_layer_is_named_once(flavor, data):
     with pytest.warns(UserWarning, match="weights are 0") as caught:
         model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
     (message,) = [str(w.message) for w in caught if "weights are 0" in str(w.message)]
-    assert message.startswith("Layer 'hidden', before training: 100.0% of its 2-bit weights are 0")
+    start = "Before training, nearly all weights are 0 in 'hidden' (2 bits, 100.0%). They"
+    assert message.startswith(start)
     assert "`weight_scale=\"mean\"` instead of 'none'" in message
 
 
@@ -173,7 +189,8 @@ def test_saturated_outputs_are_named_once(flavor, data):
     with pytest.warns(UserWarning, match="clipped") as caught:
         callback.on_epoch_end(0)
     (message,) = [str(w.message) for w in caught if "clipped" in str(w.message)]
-    assert message.startswith("Layer 'relu', after epoch 1: 100.0% of its 8-bit outputs are clip")
+    assert message.startswith("After epoch 1, nearly all outputs are clipped to an end of their")
+    assert "in 'relu' (8 bits, 100.0%). Quantize" in message
     assert "larger `activation_range`" in message
     assert "wrpn_tf.calibrate" in message
     with warnings.catch_warnings():

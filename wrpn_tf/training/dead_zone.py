@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wrpn_tf.quantization import WRPNActivationQuantizer
+from wrpn_tf.quantization import Quantizer, WRPNActivationQuantizer, WRPNWeightQuantizer
 from wrpn_tf.training.flavored_callback import FlavoredCallback
-from wrpn_tf.training.monitor_values import (
-    OutputValues,
-    Probe,
-    WeightValues,
-    check_quantized_model,
-    weight_values,
-)
+from wrpn_tf.training.monitor_values import Probe, check_quantized_model, weight_values
+
+_ZEROS = "nearly all weights are 0"
+_CLIPPED = "nearly all outputs are clipped to an end of their range"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finding:
+    """A layer to warn of."""
+
+    layer: str
+    num_bits: int
+    share: float
+    advice: str
 
 
 class WarnOnDeadZone(FlavoredCallback):
@@ -21,7 +30,8 @@ class WarnOnDeadZone(FlavoredCallback):
 
     Weights inside the dead zone, abs(w) < step / 2, round to 0; a layer of such weights passes
     neither signal nor gradient, so that training does not bring it back. Outputs beyond the range
-    clip to one level and get no gradient. The warning names the layer, and what to do.
+    clip to one level and get no gradient. The warning names the layers, their bits and the share,
+    and says what to do.
 
     Weights are looked at before the first step and after each epoch, outputs after each epoch.
     TensorBoard is not needed; `QuantizationTensorBoard` writes the same shares there.
@@ -61,51 +71,55 @@ class WarnOnDeadZone(FlavoredCallback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Looks at the weights: most dead layers are dead from the start."""
         del logs
-        self._check_weights("before training")
+        self._warn("Before training", _ZEROS, self._dead_weights())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the weights and the outputs."""
         del logs
-        when = f"after epoch {epoch + 1}"
-        self._check_weights(when)
+        when = f"After epoch {epoch + 1}"
+        self._warn(when, _ZEROS, self._dead_weights())
         if self._probe is not None:
-            for output in self._probe.outputs()[0]:
-                if output.saturation > self.limit:
-                    self._warn("outputs", output.layer, _saturated(output, when))
+            self._warn(when, _CLIPPED, self._saturated_outputs(self._probe))
 
-    def _check_weights(self, when: str) -> None:
+    def _dead_weights(self) -> Iterator[_Finding]:
         for weight in weight_values(self._graph):
             if weight.zero_share > self.limit:
-                self._warn("weights", weight.name, _dead(weight, when))
+                advice = _advice_on_weights(weight.quantizer)
+                yield _Finding(weight.name, weight.quantizer.num_bits, weight.zero_share, advice)
 
-    def _warn(self, what: str, name: str, message: str) -> None:
-        if (what, name) not in self._warned:
-            self._warned.add((what, name))
-            warnings.warn(message, stacklevel=2)
+    def _saturated_outputs(self, probe: Probe) -> Iterator[_Finding]:
+        for output in probe.outputs()[0]:
+            if output.saturation > self.limit:
+                advice = _advice_on_outputs(output.quantizer)
+                yield _Finding(output.layer, output.quantizer.num_bits, output.saturation, advice)
+
+    def _warn(self, when: str, what: str, findings: Iterable[_Finding]) -> None:
+        """Warns of the layers that are found for the first time, once for each advice."""
+        by_advice: dict[str, list[str]] = {}
+        for found in findings:
+            if (what, found.layer) not in self._warned:
+                self._warned.add((what, found.layer))
+                layer = f"{found.layer!r} ({found.num_bits} bits, {found.share:.1%})"
+                by_advice.setdefault(found.advice, []).append(layer)
+        for advice, layers in by_advice.items():
+            warnings.warn(f"{when}, {what} in {', '.join(layers)}. {advice}", stacklevel=2)
 
 
-def _dead(weight: WeightValues, when: str) -> str:
-    quantizer = weight.quantizer
+def _advice_on_weights(quantizer: WRPNWeightQuantizer) -> str:
+    change = f'`weight_scale="mean"` instead of {quantizer.weight_scale!r}'
     if quantizer.weight_scale == "mean":
-        advice = 'Give the layer more bits, or `weight_scale="mean_per_channel"`'
-    else:
-        advice = (
-            f'Quantize with `weight_scale="mean"` instead of {quantizer.weight_scale!r}, or give '
-            "the layer more bits"
-        )
+        change = '`weight_scale="mean_per_channel"`'
     return (
-        f"Layer {weight.name!r}, {when}: {weight.zero_share:.1%} of its {quantizer.num_bits}-bit "
-        f"weights are 0, so that it passes hardly any signal or gradient. {advice}: `overrides` of "
-        "`wrpn_tf.quantize_model` does so for one layer."
+        f"They pass hardly any signal or gradient. Quantize with {change}, or with more bits; "
+        "`overrides` of `wrpn_tf.quantize_model` does so for single layers."
     )
 
 
-def _saturated(output: OutputValues, when: str) -> str:
+def _advice_on_outputs(quantizer: Quantizer) -> str:
     calibrate = "set ranges from data by `wrpn_tf.calibrate(model, images)`"
-    advice = f"Before training, {calibrate}"
-    if isinstance(output.quantizer, WRPNActivationQuantizer) and not output.quantizer.learned:
-        advice = f'Quantize with a larger `activation_range` or with "learned", or {calibrate}'
-    return (
-        f"Layer {output.layer!r}, {when}: {output.saturation:.1%} of its "
-        f"{output.quantizer.num_bits}-bit outputs are clipped to the end of their range. {advice}."
-    )
+    if isinstance(quantizer, WRPNActivationQuantizer) and not quantizer.learned:
+        return (
+            'Quantize with a larger `activation_range` or with `activation_range="learned"`, or '
+            f"{calibrate}."
+        )
+    return f"Before training, {calibrate}."
