@@ -6,6 +6,8 @@ from wrpn_tf.analysis.array_layers import (
     array_costs,
     roofline_point,
 )
+from wrpn_tf.analysis.bit_search import search
+from wrpn_tf.analysis.bit_search_result import SearchResult
 from wrpn_tf.analysis.cost import (
     compute_cost,
     layer_costs,
@@ -51,6 +53,7 @@ __all__ = [
     "Plan",
     "PlanCell",
     "RooflinePoint",
+    "SearchResult",
     "SpeedUp",
     "Summary",
     "WeightProfile",
@@ -72,6 +75,7 @@ __all__ = [
     "relative_cost",
     "report",
     "roofline_point",
+    "search",
     "speed_up",
     "speed_up_table",
     "summary",

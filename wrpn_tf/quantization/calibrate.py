@@ -8,14 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from wrpn_tf.grid import Grid
 from wrpn_tf.keras_flavor import ModelGraph, Shape, model_graph
 from wrpn_tf.quantization.quantized_layers import output_quantizer, unrounded
-from wrpn_tf.quantization.quantizers import ObservedQuantizer, Quantizer
+from wrpn_tf.quantization.range_observer import RangeObserver
 
-_BINS = 4096
 _BATCH_SIZE = 128
 
 
@@ -51,11 +48,10 @@ def calibrate(
     """
     _check_arguments(method, percentile, max_batches)
     graph = model_graph(model)
-    observers: dict[str, _Observer] = {}  # by layer: all calls of a shared one have one range
-    for call in graph.calls:
-        found = output_quantizer(call.layer)
-        if found is not None:
-            observers.setdefault(call.path, _Observer(*found))
+    found = {path: output_quantizer(layer) for path, layer in graph.layers().items()}
+    quantizers = {path: pair for path, pair in found.items() if pair is not None}
+    # By layer: all calls of a shared one have one range.
+    observers = {path: RangeObserver() for path in quantizers}
     if not observers:
         raise ValueError("`model` must have activation quantizers, got a model without any.")
     batches = input_batches(dataset, max_batches)
@@ -68,8 +64,8 @@ def calibrate(
         progress.update(count)
     if not count:
         raise ValueError("`dataset` must hold at least one batch, got none.")
-    for observer in observers.values():
-        observer.set_range(method, percentile)
+    for path, observer in observers.items():
+        observer.set_range(*quantizers[path], method, percentile)
 
 
 def _check_arguments(method: str, percentile: float, max_batches: int | None) -> None:
@@ -102,7 +98,7 @@ def input_batches(dataset: Any, max_batches: int | None) -> Iterator[Any]:
         yield batch[0] if isinstance(batch, tuple) else batch
 
 
-def _observe(graph: ModelGraph, batch: Any, observers: dict[str, _Observer]) -> None:
+def _observe(graph: ModelGraph, batch: Any, observers: dict[str, RangeObserver]) -> None:
     """Runs one batch, unrounded, and shows each rounded tensor to its observer."""
     inputs = graph.flatten(batch)
     if len(inputs) != len(graph.inputs):
@@ -133,55 +129,3 @@ def _check_shape(shape: tuple[int, ...], wanted: Shape) -> None:
         raise ValueError(
             f"`dataset` must give inputs of shape {wanted}, at least one per batch, got {shape}."
         )
-
-
-class _Observer:
-    """Collects what one quantizer is to round: the extremes, and a histogram of the magnitudes."""
-
-    def __init__(self, quantizer: Quantizer, variables: dict[str, Any]):
-        self._quantizer = quantizer
-        self._variables = variables
-        self._smallest = self._largest = 0.0
-        self._width = 0.0  # of a histogram bin
-        self._counts = np.zeros(_BINS, np.int64)
-
-    def observe(self, values: npt.NDArray[np.float32], path: str) -> None:
-        if not np.isfinite(values).all():
-            raise ValueError(f"`dataset` must be finite, got NaN or infinity at layer {path!r}.")
-        self._smallest = min(self._smallest, float(values.min()))
-        self._largest = max(self._largest, float(values.max()))
-        magnitudes = np.abs(values).ravel()
-        reach = float(magnitudes.max())
-        if reach == 0:
-            return
-        if not self._width:
-            self._width = reach / _BINS
-        while reach > self._width * _BINS:  # pairs of bins become one
-            self._counts = np.append(self._counts.reshape(-1, 2).sum(1), np.zeros(_BINS // 2, int))
-            self._width *= 2
-        bins = np.minimum((magnitudes / self._width).astype(np.int64), _BINS - 1)
-        self._counts += np.bincount(bins, minlength=_BINS)
-
-    def set_range(self, method: str, percentile: float) -> None:
-        if self._smallest == self._largest:
-            return  # nothing but zeros: any range rounds them
-        if isinstance(self._quantizer, ObservedQuantizer) or method == "max":
-            self._quantizer.set_range(self._variables, self._smallest, self._largest)
-            return
-        if method == "percentile":
-            share = np.cumsum(self._counts) / self._counts.sum()
-            reach = self._width * (1 + int(np.searchsorted(share, percentile / 100)))
-        else:
-            reach = self._least_error(self._quantizer.grid)
-        self._quantizer.set_range(self._variables, -reach, reach)
-
-    def _least_error(self, grid: Grid) -> float:
-        """The range that rounds the histogram's bin centres with the least mean squared error."""
-        centres = (np.arange(_BINS) + 0.5) * self._width
-        largest = self._width * (1 + int(np.flatnonzero(self._counts)[-1]))
-
-        def error(reach: float) -> float:
-            rounded = grid.quantize(centres, reach / grid.high)
-            return float((self._counts * (rounded - centres) ** 2).sum())
-
-        return min(largest * np.geomspace(1 / 64, 1, 128), key=error)
