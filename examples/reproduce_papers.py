@@ -26,7 +26,9 @@ import wrpn_tf
 from wrpn_tf.analysis import (
     MemoryFootprint,
     ModelProfile,
+    crop_table,
     memory_table,
+    paper_gains_table,
     relative_cost,
     speed_up_table,
     uniform_cost,
@@ -95,7 +97,11 @@ def report() -> Iterator[str]:
         "1704.03079. yes: equal at the printed digits; cut: equal if digits are cut off instead of",
         "rounded; no: neither. Costs are relative to the network in float32 before widening.",
     )
-    for section in (_alexnet, _resnet34, _bn_inception, _figure_1, _inception, _speed_ups):
+    sections = (
+        *(_alexnet, _resnet34, _bn_inception, _figure_1, _inception, _speed_ups),
+        *(_accelerator, _crops),
+    )
+    for section in sections:
         yield ""
         yield from section()
 
@@ -210,6 +216,30 @@ def _speed_ups() -> Iterator[str]:
     for gain in speed_up_table(profile=wide, baseline=network("AlexNet")):
         pair = f"{gain.num_bits_weight}b, {gain.num_bits_activation}b"
         yield f"| {pair} | {gain.per_operation:.2f} | {gain.per_network:.2f} |"
+
+
+def _accelerator() -> Iterator[str]:
+    yield from (
+        "## The accelerator: 15x smaller, 12x less power (WRPN & Apprentice, section 3)",
+        "",
+        "Against an upper bound: the gates of one 2-bit x 8-bit engine and of a float32",
+        "multiply-add, counted with Aladdin's published 40 nm units. alike: what both designs would",
+        "have to share, in small engines, for the count to come down to the paper's figure.",
+        "",
+        *("```", *paper_gains_table().splitlines(), "```"),
+    )
+
+
+def _crops() -> Iterator[str]:
+    yield from (
+        "## Computational energy saved by cropping VGG-16's borders at N = 25",
+        "",
+        "Dynamic Activation Quantization, slides. Widths of the crop scaled to each map, and those",
+        "on the slides (25, 10, 8, 5, 2), which no scaling gives. The slides' 33.5 % and 42.0 % are",
+        "means over images and their predictor's choices, which are not published.",
+        "",
+        *("```", *crop_table().splitlines(), "```"),
+    )
 
 
 def draw_figure_1(path: str) -> None:
