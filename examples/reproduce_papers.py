@@ -223,8 +223,8 @@ def _accelerator() -> Iterator[str]:
         "## The accelerator: 15x smaller, 12x less power (WRPN & Apprentice, section 3)",
         "",
         "Against an upper bound: the gates of one 2-bit x 8-bit engine and of a float32",
-        "multiply-add, counted with Aladdin's published 40 nm units. alike: what both designs would",
-        "have to share, in small engines, for the count to come down to the paper's figure.",
+        "multiply-add, counted with Aladdin's published 40 nm units. alike: what both designs",
+        "would have to share, in small engines, for the count to come down to the paper's figure.",
         "",
         *("```", *paper_gains_table().splitlines(), "```"),
     )
@@ -234,9 +234,9 @@ def _crops() -> Iterator[str]:
     yield from (
         "## Computational energy saved by cropping VGG-16's borders at N = 25",
         "",
-        "Dynamic Activation Quantization, slides. Widths of the crop scaled to each map, and those",
-        "on the slides (25, 10, 8, 5, 2), which no scaling gives. The slides' 33.5 % and 42.0 % are",
-        "means over images and their predictor's choices, which are not published.",
+        "Dynamic Activation Quantization, slides. Widths of the crop scaled to each map, and",
+        "those on the slides (25, 10, 8, 5, 2), which no scaling gives. The slides' 33.5 % and",
+        "42.0 % are means over images and their predictor's choices, which are not published.",
         "",
         *("```", *crop_table().splitlines(), "```"),
     )
