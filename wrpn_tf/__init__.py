@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the
         training,
         widening,
     )
-    from wrpn_tf.analysis import plan, summary
+    from wrpn_tf.analysis import plan, report, search, summary
     from wrpn_tf.quantization import (
         apply_regions,
         calibrate,
@@ -54,6 +54,8 @@ __all__ = [
     "quantization",
     "quantize_model",
     "regions",
+    "report",
+    "search",
     "simulate",
     "simulation",
     "summary",
@@ -73,6 +75,8 @@ _DEFINED_IN = {
     "plan": "analysis",
     "plan_widths": "widening",
     "quantize_model": "quantization",
+    "report": "analysis",
+    "search": "analysis",
     "simulate": "simulation",
     "summary": "analysis",
     "widen_and_quantize": "recipe",
