@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from wrpn_tf.accelerator import SystolicArray
-from wrpn_tf.accelerator.gemm import layer_trace
+from wrpn_tf.accelerator.trace import ACTIVATION_BITS
+from wrpn_tf.analysis.array_layers import array_costs
 from wrpn_tf.analysis.bit_budget import Term
 from wrpn_tf.analysis.bit_space import BitSpace, Knob
-from wrpn_tf.analysis.cost import check_counted, mac_cost
+from wrpn_tf.analysis.cost import check_counted, mac_cost, with_bits
 from wrpn_tf.analysis.precision import FLOAT_BITS
-from wrpn_tf.analysis.profile import MACProfile, ModelProfile
-from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.analysis.profile import ModelProfile
 from wrpn_tf.quantization.quantize_registry import kernel_axes
 
 BUDGETS = ("cost", "bytes", "cycles")
@@ -44,7 +43,7 @@ def prices(
     |---|---|
     | "cost" | `relative_cost`, in float32 multiply-accumulates of `baseline` |
     | "bytes" | bytes of the parameters at their bits, as `wrpn_tf.summary` counts them |
-    | "cycles" | of the products on the array; k-bit weights take k - 1 passes (`timing`) |
+    | "cycles" | of the products on the array; k-bit weights take k - 1 passes (`array_costs`) |
 
     Args:
         space: Of the model.
@@ -90,37 +89,25 @@ def _cycle_terms(
     positions: Mapping[tuple[str, str], int],
     array: SystolicArray,
 ) -> tuple[Term, ...]:
+    every = sorted({bits for knob in space.knobs for bits in knob.bits})
+    costs = {
+        bits: array_costs(
+            with_bits(profile, num_bits_weight=bits, num_bits_activation=ACTIVATION_BITS), array
+        )
+        for bits in every
+    }
     terms = []
-    for layer in profile.layers:
-        for mac in layer.macs:
-            index = positions.get(("weight", layer.path))
-            if index is None:
-                raise ValueError(
-                    f"`budget` must not be of cycles for a model with weights that stay float, got "
-                    f"the layer {layer.path!r}."
-                )
-            knob = space.knobs[index]
-            cycles = [_cycles(space, knob, bits, mac, array) for bits in knob.bits]
-            terms.append(_term((index,), cycles))
+    for kernel in zip(*costs.values(), strict=True):
+        by_bits = dict(zip(every, kernel, strict=True))
+        if kernel[0].trace is None:
+            raise ValueError(
+                f"`budget` must not be of cycles for a model with layers that the array cannot "
+                f"run, got {kernel[0].path!r}: {kernel[0].reason}."
+            )
+        index = positions["weight", kernel[0].path]
+        cycles = [by_bits[bits].trace.cycles for bits in space.knobs[index].bits]
+        terms.append(_term((index,), cycles))
     return tuple(terms)
-
-
-def _cycles(
-    space: BitSpace, knob: Knob, num_bits: int, mac: MACProfile, array: SystolicArray
-) -> int:
-    """Cycles of one call of a layer, as its products of M x K by K x N."""
-    layer = space.graph.layers()[knob.path]
-    shape = tuple(int(size) for size in space.kernel(knob).shape)
-    (axes,) = kernel_axes(layer).values()
-    outputs = math.prod(shape[axis] for axis in axes)
-    depth = math.prod(shape) // outputs
-    groups = getattr(layer, "groups", 1)
-    if keras_class(layer).startswith("Depthwise"):
-        groups = shape[-2]
-    elif keras_class(layer).endswith("Transpose"):
-        outputs, depth = math.prod(shape[:-1]), shape[-1]
-    rows = mac.count // (outputs * depth)
-    return layer_trace(array, rows, outputs // groups, depth, groups, num_bits, 0).cycles
 
 
 def _cost_terms(

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from wrpn_tf.accelerator import SystolicArray
-from wrpn_tf.analysis.bit_budget import allocate, least_price, total_price, within
-from wrpn_tf.analysis.bit_measures import MEASURES
-from wrpn_tf.analysis.bit_prices import BUDGETS, Prices, prices
+from wrpn_tf.analysis.bit_budget import within
+from wrpn_tf.analysis.bit_network_search import NetworkSearch
 from wrpn_tf.analysis.bit_search_result import Candidate, SearchResult, Sensitivity
-from wrpn_tf.analysis.bit_sensitivity import Prober, single_changes
-from wrpn_tf.analysis.bit_space import BitSpace
-from wrpn_tf.analysis.cost import COST_MODELS
+from wrpn_tf.analysis.bit_search_settings import SearchSettings, checked_wider
 from wrpn_tf.analysis.profile import ModelProfile
-from wrpn_tf.grid import check_num_bits
 
 
 def search(
@@ -30,6 +23,7 @@ def search(
     num_bits_weight: Sequence[int] = (2, 3, 4, 5, 6, 8),
     num_bits_activation: Sequence[int] = (3, 4, 5, 6, 8),
     search_ends: bool = False,
+    wider: Mapping[float, Any] | None = None,
     measure: str = "kl",
     cost_model: str = "sum",
     array: SystolicArray | None = None,
@@ -62,6 +56,8 @@ def search(
         num_bits_activation: Bits to choose from for activations, 2..8.
         search_ends: Whether to choose the bits of the first and last layers' weights, too; else
             these have 8.
+        wider: Width multiplier -> a trained copy of the model of that width (`widen_model` makes
+            them), to choose from, too. Needs `measure="loss"`. The result says which it is for.
         measure: "kl": Kullback-Leibler divergence from the float network's probabilities; "loss":
             cross entropy of the labels, which can fall by chance; "mse": squared error of the
             outputs, for networks that do not classify.
@@ -79,160 +75,69 @@ def search(
             out of range, the data does not fit, the checkpoint is of another model, data or
             setting, or multiply-accumulates of a layer are unknown.
     """
-    quantity, limit = _checked_budget(budget)
-    weights = _checked_bits(num_bits_weight, "num_bits_weight", 1)
-    activations = _checked_bits(num_bits_activation, "num_bits_activation", 2)
-    _check_choice(measure, "measure", MEASURES)
-    _check_choice(cost_model, "cost_model", COST_MODELS)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-        raise TypeError(f"`batch_size` must be an integer, got {batch_size!r}.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-    space = BitSpace(
-        model,
-        num_bits_weight=weights,
-        num_bits_activation=activations if quantity == "cost" else activations[-1:],
-        search_ends=search_ends,
-        weight_scale=weight_scale,
+    settings = SearchSettings(
+        budget,
+        num_bits_weight,
+        num_bits_activation,
+        search_ends,
+        measure,
+        cost_model,
+        SystolicArray() if array is None else array,
+        weight_scale,
+        batch_size,
+        checkpoint,
+        verbose,
     )
-    price = prices(
-        space,
-        quantity,
-        cost_model=cost_model,
-        array=array or SystolicArray(),
-        baseline=ModelProfile(model),
+    networks = {1.0: model, **checked_wider(wider, measure)}
+    baseline = ModelProfile(model)
+    searches = [NetworkSearch(x, width, settings, baseline, data) for width, x in networks.items()]
+    reachable = [x for x in searches if within(x.least, settings.limit)]
+    if not reachable:
+        raise _unreachable(min(x.least for x in searches), settings)
+    reference = searches[0].float_error()
+    found: dict[Candidate, tuple[NetworkSearch, tuple[Sensitivity, ...]]] = {}
+    for network in reachable:
+        sensitivities = network.sensitivities()
+        for candidate in network.candidates(sensitivities, reference):
+            found[candidate] = (network, sensitivities)
+    best = min(found, key=lambda candidate: candidate.error)
+    return _result(model.name, settings, best, tuple(found), *found[best])
+
+
+def _result(
+    name: str,
+    settings: SearchSettings,
+    best: Candidate,
+    candidates: tuple[Candidate, ...],
+    network: NetworkSearch,
+    sensitivities: tuple[Sensitivity, ...],
+) -> SearchResult:
+    assignment = dict(zip(network.space.knobs, best.bits, strict=True))
+    weights, activations = (
+        {knob.path: bits for knob, bits in assignment.items() if knob.kind == kind}
+        for kind in ("weight", "activation")
     )
-    _check_reachable(space, price, quantity, limit)
-    prober = Prober(
-        space,
-        data,
-        measure=measure,
-        batch_size=batch_size,
-        checkpoint=checkpoint,
-        verbose=verbose,
-    )
-    sensitivities, float_error = _sensitivities(space, prober)
-    candidates = _candidates(space, price, limit, sensitivities, prober, float_error)
-    best = min(candidates, key=lambda candidate: candidate.error)
-    chosen = {knob.kind: {} for knob in space.knobs}
-    for knob, bits in zip(space.knobs, best.bits, strict=True):
-        chosen[knob.kind][knob.path] = bits
     return SearchResult(
-        name=model.name,
-        quantity=quantity,
-        cost_model=cost_model,
-        budget=limit,
-        measure=measure,
-        num_examples=prober.num_examples,
-        overrides=space.overrides(dict(zip(space.knobs, best.bits, strict=True))),
-        num_bits_weight=chosen["weight"],
-        num_bits_activation=chosen.get("activation", {}),
+        name=name,
+        quantity=settings.quantity,
+        cost_model=settings.cost_model,
+        budget=settings.limit,
+        measure=settings.measure,
+        num_examples=network.num_examples,
+        width_multiplier=network.width,
+        overrides=network.space.overrides(assignment),
+        num_bits_weight=weights,
+        num_bits_activation=activations,
         best=best,
-        candidates=tuple(candidates),
+        candidates=candidates,
         sensitivities=sensitivities,
     )
 
 
-def _sensitivities(space: BitSpace, prober: Prober) -> tuple[tuple[Sensitivity, ...], float]:
-    """Measures each option of each knob, and the float network."""
-    changes = single_changes(space.knobs)
-    float_error, *errors = prober.errors([{}, *changes])
-    rows = [
-        Sensitivity(knob.kind, knob.path, bits, error - float_error)
-        for change, error in zip(changes, errors, strict=True)
-        for knob, bits in change.items()
-    ]
-    return tuple(rows), float_error
-
-
-def _candidates(
-    space: BitSpace,
-    price: Prices,
-    limit: float,
-    sensitivities: Sequence[Sensitivity],
-    prober: Prober,
-    float_error: float,
-) -> list[Candidate]:
-    """Measures the choice of the least sum of errors, and uniform bits."""
-    alone = {(row.kind, row.path, row.num_bits): row.error for row in sensitivities}
-    tables = [
-        np.array([alone.get((knob.kind, knob.path, bits), 0.0) for bits in knob.bits])
-        for knob in space.knobs
-    ]
-    chosen = allocate(tables, price.terms, limit * price.unit)
-    tried = {"layer by layer": chosen, **_uniform(space, price, limit)}
-    bits = {
-        name: tuple(knob.bits[i] for knob, i in zip(space.knobs, options, strict=True))
-        for name, options in tried.items()
-    }
-    errors = prober.errors([dict(zip(space.knobs, x, strict=True)) for x in bits.values()])
-    return [
-        Candidate(
-            name=name,
-            bits=bits[name],
-            price=total_price(price.terms, options) / price.unit,
-            predicted=float(sum(table[i] for table, i in zip(tables, options, strict=True))),
-            error=error - float_error,
-        )
-        for (name, options), error in zip(tried.items(), errors, strict=True)
-    ]
-
-
-def _uniform(space: BitSpace, price: Prices, limit: float) -> dict[str, tuple[int, ...]]:
-    """Uniform bits within the budget, of which neither has more bits in both; with their names."""
-    choices = {
-        kind: max((x.bits for x in space.knobs if x.kind == kind), key=len, default=(8,))
-        for kind in ("weight", "activation")
-    }
-    found: list[tuple[int, int]] = []
-    named = {}
-    for weight, activation in itertools.product(*(reversed(x) for x in choices.values())):
-        asked = {"weight": weight, "activation": activation}
-        options = tuple(
-            knob.bits.index(asked[knob.kind]) if len(knob.bits) > 1 else 0 for knob in space.knobs
-        )
-        is_covered = any(w >= weight and a >= activation for w, a in found)
-        if not is_covered and within(total_price(price.terms, options), limit * price.unit):
-            found.append((weight, activation))
-            named[f"uniform {weight}b/{activation}b"] = options
-    return named
-
-
-def _check_reachable(space: BitSpace, price: Prices, quantity: str, limit: float) -> None:
-    least = least_price([np.zeros(len(x.bits)) for x in space.knobs], price.terms) / price.unit
-    if not within(least, limit):
-        shown = f"{math.ceil(least * 1e6) / 1e6:g}" if quantity == "cost" else f"{math.ceil(least)}"
-        raise ValueError(
-            f"`budget` must be at least {{{quantity!r}: {shown}}} for the bits to choose from, got "
-            f"{limit:g}. `search_ends=True` and fewer bits lower it."
-        )
-
-
-def _checked_budget(budget: Mapping[str, float]) -> tuple[str, float]:
-    if not isinstance(budget, Mapping) or len(budget) != 1 or next(iter(budget)) not in BUDGETS:
-        raise ValueError(
-            f"`budget` must be a dictionary with one of {', '.join(map(repr, BUDGETS))}, got "
-            f"{budget!r}."
-        )
-    ((quantity, limit),) = budget.items()
-    is_number = isinstance(limit, (int, float, np.integer, np.floating))
-    if isinstance(limit, bool) or not is_number or not 0 < limit < math.inf:
-        raise ValueError(f"`budget[{quantity!r}]` must be a finite number > 0, got {limit!r}.")
-    return quantity, float(limit)
-
-
-def _checked_bits(num_bits: Sequence[int], argument: str, least: int) -> tuple[int, ...]:
-    is_sequence = isinstance(num_bits, Sequence) and not isinstance(num_bits, str)
-    if not is_sequence or not num_bits:
-        raise ValueError(f"`{argument}` must be a sequence of bits, got {num_bits!r}.")
-    bits = tuple(sorted({check_num_bits(x, argument) for x in num_bits}))
-    if bits[0] < least:
-        raise ValueError(f"`{argument}` must be in {least}..8, got {bits[0]}.")
-    return bits
-
-
-def _check_choice(value: str, argument: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"`{argument}` must be one of {', '.join(map(repr, choices))}, got {value!r}."
-        )
+def _unreachable(least: float, settings: SearchSettings) -> ValueError:
+    is_cost = settings.quantity == "cost"
+    shown = f"{math.ceil(least * 1e6) / 1e6:.6f}" if is_cost else f"{math.ceil(least)}"
+    return ValueError(
+        f"`budget` must be at least {{{settings.quantity!r}: {shown}}} for the bits to choose "
+        f"from, got {settings.limit:g}. `search_ends=True` and fewer bits lower it."
+    )

@@ -41,13 +41,16 @@ class Candidate:
 
     Attributes:
         name: "layer by layer", or "uniform 4b/8b" (weights, activations).
+        width_multiplier: Of the network.
         bits: Of each kernel and then each activation, in the order of the network.
         price: Its cost, bytes or cycles.
-        predicted: The sum of the errors of its parts.
-        error: Measured as a whole, above the float network's.
+        predicted: The sum of the errors of its parts, above the error of the float network (of
+            width 1).
+        error: Likewise, measured as a whole.
     """
 
     name: str
+    width_multiplier: float
     bits: tuple[int, ...]
     price: float
     predicted: float
@@ -65,13 +68,15 @@ class SearchResult:
         budget: Of the quantity.
         measure: "kl", "loss" or "mse".
         num_examples: Examples measured.
+        width_multiplier: Of the network that the bits are for: 1 is `model`, any other is in
+            `wider`.
         overrides: For `wrpn_tf.quantize_model(model, overrides=...)`, its other arguments as they
             are by default.
         num_bits_weight: Layer -> bits of its kernel.
         num_bits_activation: Layer -> bits of its output, where a kernel multiplies it.
         best: The candidate that the overrides describe; its `price` is what the network will cost.
         candidates: All that were measured as a whole.
-        sensitivities: What was measured alone.
+        sensitivities: What was measured alone, in the network of that width.
     """
 
     name: str
@@ -80,6 +85,7 @@ class SearchResult:
     budget: float
     measure: str
     num_examples: int
+    width_multiplier: float
     overrides: Mapping[str, Mapping[str, Any]]
     num_bits_weight: Mapping[str, int]
     num_bits_activation: Mapping[str, int]
@@ -107,6 +113,8 @@ def _lines(result: SearchResult) -> Iterator[str]:
         "choice.",
         _WIDTH,
     )
+    if result.width_multiplier != 1:
+        yield f"The choice is for the network that is {result.width_multiplier:g}x wide."
     kinds = {"weight": result.num_bits_weight, "activation": result.num_bits_activation}
     for kind, chosen in kinds.items():
         if chosen:
@@ -139,8 +147,10 @@ def _candidate_lines(result: SearchResult) -> Iterator[str]:
     yield rule
     for candidate in result.candidates:
         mark = "*" if candidate == result.best else " "
+        width = candidate.width_multiplier
+        name = candidate.name if width == 1 else f"{candidate.name}, {width:g}x wide"
         yield (
-            f"{candidate.name:<{_NAME}}{_price(result, candidate.price):>24}"
+            f"{name:<{_NAME}}{_price(result, candidate.price):>24}"
             f"{candidate.predicted:>20.4g}{candidate.error:>19.4g}{mark}"
         )
     yield rule
