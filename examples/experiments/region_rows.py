@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 Row = dict[str, str]
 
 CONTROLS = ("uniform", "center", "random", "two_pass_random")
@@ -60,16 +62,38 @@ def base_row(rows: Sequence[Row]) -> Row:
 
 
 def best(rows: Iterable[Row], error_column: str) -> Row | None:
-    """Returns the row that saves most of those that lose at most one standard error, or None."""
-    lossless = [r for r in rows if number(r, "difference") >= -number(r, error_column)]
+    """Returns the row that saves most of those that lose at most one standard error, or None.
+
+    One whose own curve lost more at a smaller saving does not count: it was lucky.
+    """
+    rows = list(rows)
+    failed: dict[str, float] = {}
+    for row in rows:
+        if number(row, "difference") < -number(row, error_column):
+            failed[_curve(row)] = min(failed.get(_curve(row), float("inf")), saving(row))
+    lossless = [r for r in rows if saving(r) < failed.get(_curve(r), float("inf"))]
     return max(lossless, key=saving, default=None)
 
 
-def uniform_curve(rows: Sequence[Row], weights: str) -> tuple[list[float], list[float]]:
-    """Returns savings, rising, and differences of a net's uniform rows, from full precision on."""
+def uniform_at(rows: Sequence[Row], weights: str, saved: float) -> tuple[float, float]:
+    """Interpolates the difference of uniform precision, and its error, where it saves so much.
+
+    Of the base net, or for all others of the net that was tuned with uniform precision.
+    """
+    weights = weights if weights == "base" else "tuned_uniform"
     own = [r for r in rows if r["weights"] == weights and r["metric"] in ("full", "uniform")]
     own.sort(key=saving)
-    return [saving(r) for r in own], [number(r, "difference") for r in own]
+    savings = [saving(r) for r in own]
+    value, error = (
+        float(np.interp(saved, savings, [number(r, column) for r in own]))
+        for column in ("difference", "difference_error")
+    )
+    return value, error
+
+
+def _curve(row: Row) -> str:
+    """Which of a method's curves a row belongs to."""
+    return "" if row["metric"] == "uniform" else row["bits"]
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

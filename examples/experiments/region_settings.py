@@ -109,11 +109,12 @@ def of_stage(stage: str) -> list[Setting]:
         ],
         "maps": [
             *_maps("8/4", (5.32,), (*_METRICS, *_CONTROLS, *_ORACLES)),
-            *_maps("8/4", (4.8, 6.4), (*_METRICS, *_CONTROLS)),
-            *_maps("mix17/mix48", (5.32,), ("combined", "learned", *_CONTROLS, *_ORACLES)),
-            *_maps("8/4/2", (4.8,), ("combined", "learned", *_CONTROLS)),
-            *_maps("8/0", (6.8,), ("entropy", "border_crop", "combined", *_CONTROLS)),
-            *_maps("mix33/mix60", (4.2,), ("combined", "learned", *_CONTROLS)),
+            *_maps("8/4", (4.8,), (*_METRICS, *_CONTROLS)),
+            *_maps("mix17/mix48", (5.32, 4.8, 5.7, 5.05), ("combined", *_CONTROLS, "learned")),
+            *_maps("8/0", (6.8,), ("border_crop", "combined", "entropy", *_CONTROLS)),
+            *_maps("mix17/mix48", (5.32,), (*_ORACLES, "entropy", "gradient")),
+            *_maps("mix33/mix60", (4.2,), ("combined", *_CONTROLS)),
+            *_maps("8/4/2", (4.8,), ("combined", *_CONTROLS)),
         ],
         "tuned": _tuned(),
     }
