@@ -9,16 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the same at run time.
+    from tflite_export.arena import measure_arena
     from tflite_export.converter import convert, save
     from tflite_export.description import describe
     from tflite_export.snap_model import snap
     from tflite_export.verification import verify
 
-__all__ = ["convert", "describe", "save", "snap", "verify"]
+__all__ = ["convert", "describe", "measure_arena", "save", "snap", "verify"]
 
 _DEFINED_IN = {
     "convert": "converter",
     "describe": "description",
+    "measure_arena": "arena",
     "save": "converter",
     "snap": "snap_model",
     "verify": "verification",
