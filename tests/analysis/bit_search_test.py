@@ -256,6 +256,7 @@ def test_the_table_has_all_layers_and_at_most_100_columns():
         ({"num_bits_weight": ()}, "`num_bits_weight` must be a sequence of bits"),
         ({"num_bits_weight": (2, 9)}, r"`num_bits_weight` must be in 1\.\.8, got 9"),
         ({"num_bits_activation": (1,)}, r"`num_bits_activation` must be in 2\.\.8, got 1"),
+        ({"checkpoint": "no_folder/file"}, "`checkpoint` must be in a folder that exists"),
         ({"measure": "accuracy"}, "`measure` must be one of 'kl', 'loss', 'mse'"),
         ({"cost_model": "max"}, "`cost_model` must be one of 'sum', 'product'"),
         ({"data": images(3, (5,))}, r"`data` must have inputs of shape \(None, 2\), at least one"),

@@ -1,4 +1,4 @@
-"""The example runs as a user runs it, with as little training as its flags allow."""
+"""The example runs as a user runs it, with a network of their own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
+import keras
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
 def test_uniform_bits_and_those_found_are_compared(tmp_path):
-    flags = ["--epochs=1", "--images=16", "--uniform=3", "--budget=bytes", "--checkpoint=passes"]
+    layers = keras.layers
+    hidden = [layers.Dense(12, "relu"), layers.Dense(12, "relu")]
+    ends = layers.Flatten(), layers.Dense(10, "softmax")
+    model = keras.Sequential([keras.Input((8, 8, 1)), ends[0], *hidden, ends[1]])
+    model.save(tmp_path / "mine.keras")
+    flags = [
+        "--model_path=mine.keras",
+        "--images=16",
+        "--uniform=3",
+        "--budget=bytes",
+        "--checkpoint=passes",
+    ]
     result = subprocess.run(
         [sys.executable, ROOT / "examples" / "search_bits.py", *flags],
         cwd=tmp_path,

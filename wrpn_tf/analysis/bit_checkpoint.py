@@ -23,7 +23,7 @@ class Checkpoint:
         identity: What the rows depend on: name -> value.
 
     Raises:
-        ValueError: If the file is of another identity, or no checkpoint.
+        ValueError: If the file is of another identity, or no checkpoint, or its folder is missing.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, identity: Mapping[str, Any]) -> None:
@@ -31,6 +31,8 @@ class Checkpoint:
         self._rows: dict[tuple[int, str], float] = {}
         if self._path is None:
             return
+        if not self._path.parent.is_dir():
+            raise ValueError(f"`checkpoint` must be in a folder that exists, got {self._path}.")
         if self._path.exists() and self._path.stat().st_size:
             self._read(self._path, identity)
         else:
