@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.accelerator.windows import window_axis
+from wrpn_tf.accelerator.windows import Padding, window_axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RegionRead:
     kernel_size: tuple[int, int]
     strides: tuple[int, int]
     dilation: tuple[int, int]
-    padding: str
+    padding: Padding
     input_channels: int
     output_channels: int
     groups: int
@@ -107,7 +107,13 @@ class RegionPlan:
         Products with padding count, as everywhere; each counts for the nearest position.
         """
         rows, columns = (
-            axis_uses(size, *(pair[axis] for pair in _windows(read)), read.padding)
+            axis_uses(
+                size,
+                read.kernel_size[axis],
+                read.strides[axis],
+                read.dilation[axis],
+                read.padding,
+            )
             for axis, size in enumerate(self.resolutions[read.map_index].size)
         )
         return np.multiply.outer(rows, columns) * read.macs_per_use
@@ -159,7 +165,7 @@ class RegionPlan:
 
 
 def axis_uses(
-    length: int, kernel: int, stride: int, dilation: int, padding: str
+    length: int, kernel: int, stride: int, dilation: int, padding: Padding
 ) -> npt.NDArray[np.int64]:
     """Returns how often a convolution's windows read each position of an axis.
 
@@ -188,10 +194,6 @@ def tile_size(image_size: tuple[int, int], map_size: tuple[int, int]) -> int:
             f"{image_size[1]} image, got a map of {map_size[0]}x{map_size[1]}."
         )
     return tile
-
-
-def _windows(read: RegionRead) -> tuple[tuple[int, int], ...]:
-    return read.kernel_size, read.strides, read.dilation
 
 
 def _tuples(data: Any) -> Any:
