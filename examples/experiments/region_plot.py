@@ -19,7 +19,7 @@ from region_rows import (
     saving,
 )
 
-_BELOW, _ABOVE = 3.5, 0.8  # Percentage points around the base that are shown.
+_BELOW, _ABOVE = 2.7, 0.5  # Percentage points around the base that are shown.
 _GREYS = {"full": "black", "uniform": "black", "center": "0.4", "random": "0.62"}
 # Of the two passes, enough to see how the first one matters.
 _FIRST_PASSES = ("4", "4+mix17", "mix33", "mix56")
@@ -41,7 +41,7 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     }
     panels = {title: panel for title, panel in panels.items() if panel}
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(9 * len(panels), 9), squeeze=False, sharey=True
+        1, len(panels), figsize=(10 * len(panels), 11), squeeze=False, sharey=True
     )
     for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
         axis.axhspan(accuracy - error, accuracy + error, color="0.93", zorder=0)
@@ -58,7 +58,7 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
         fontsize=10,
     )
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)
 
 
@@ -89,7 +89,7 @@ def _draw_lines(axis: Any, rows: Sequence[Row]) -> None:
             color=next(shades) if metric == "two_pass" else color_of[metric],
             linestyle="--" if metric in CONTROLS else ":" if metric in ORACLES else "-",
             marker=markers[_kind(own[0])],
-            markersize=6,
+            markersize=7,
             linewidth=2.4 if bold else 1.2,
             elinewidth=0.8,
             alpha=0.9,

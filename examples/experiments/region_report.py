@@ -56,7 +56,14 @@ the computational energy of a bit-serial data path. What finds the map is paid f
 of multiply-accumulates (the predictor, the first pass); the other metrics' sums over windows are
 not. *Difference*: to the base net's accuracy at 8 bits, in percentage points, ± the standard error
 of the paired difference. *Mix33*: one precision of 8, 4 or 2 bits for each layer, the same at all
-positions, that saves at least 33 %. Thresholds, mixes and the predictor come from training images.
+positions, that saves at least 33 %; *mix17/mix48*: one for important, one for unimportant
+positions. *Two passes*: every image at uniform low precision, then those whose classes were close
+once more at 8 bits (4+mix10: at mix10), so precision by image, not by region: `Doubt` in
+`region_metrics.py` makes a `RegionPrecision` of it; an image in doubt takes the time of both.
+*Learned*: a small network predicts what each tile's rounding does to the decision. *Oracle*: that
+itself, from the net's gradients, which costs more than it saves: a bound for maps.
+
+Thresholds, mixes and the predictor come from training images.
 The rows that are compared were measured on the test images, so the best of them flatter a little;
 a row whose own curve (same method, same bits) lost more at a smaller saving is not among the best.
 Fine-tuned nets: distilled on from the base net, each with its regions in every step, the controls

@@ -113,7 +113,7 @@ def of_stage(stage: str) -> list[Setting]:
             *_maps("mix17/mix48", (5.32, 4.8, 5.7, 5.05), ("combined", *_CONTROLS, "learned")),
             *_maps("8/0", (6.8,), ("border_crop", "combined", "entropy", *_CONTROLS)),
             *_maps("mix17/mix48", (5.32,), (*_ORACLES, "entropy", "gradient")),
-            *_maps("mix33/mix60", (4.2,), ("combined", *_CONTROLS)),
+            *_maps("mix33/mix60", (4.2, 4.6), ("learned", *_CONTROLS, "combined")),
             *_maps("8/4/2", (4.8,), ("combined", *_CONTROLS)),
         ],
         "tuned": _tuned(),
