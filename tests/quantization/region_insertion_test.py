@@ -88,6 +88,30 @@ def test_convolutions_read_few_bits_where_nothing_matters_and_sums_all(quantized
     assert names == {"stem": 1, "inner": 0, "sum": 0, "bottleneck": 0}  # the sum reads the stem
 
 
+@pytest.mark.parametrize("pool", [2, 3])
+def test_what_is_pooled_has_no_more_bits_than_it_is_counted_with(flavor, images, pool):
+    L = flavor.layers
+    inputs = L.Input((16, 16, 3))
+    x = L.ReLU(name="before")(L.BatchNormalization()(L.Conv2D(4, 3, padding="same")(inputs)))
+    x = L.ZeroPadding2D(1)(L.MaxPooling2D(pool, 2, padding="same", name="pool")(x))
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="reader")(x))
+    quantized = wrpn_tf.quantize_model(flavor.keras.Model(inputs, x))
+    wrpn_tf.calibrate(quantized, images, verbose=False)
+    metric = wrpn_tf.regions.Entropy(tile=1, window=3)
+    model = apply_regions(quantized, RegionPrecision(metric, (8, 4), kept=0.3))
+    graph, tensors = outputs_of(model, images)
+    before = next(x for x in graph.calls if x.name.endswith("before"))
+    reader = next(x for x in graph.calls if x.name.endswith("reader"))
+    quantizer, variables = output_quantizer(before.layer)
+    integers = quantizer.to_int(np.asarray(tensors[reader.inputs[0]]), variables)
+    plan = region_plan(model)
+    ranks = np.asarray(region_maps(model)(images)["ranks"][plan.reads[0].map_index])
+    assert ranks.shape[1:3] == (10, 10)
+    unimportant = integers[ranks[..., 0] == 0]
+    assert len(unimportant)
+    np.testing.assert_array_equal(unimportant % 17, 0)
+
+
 def test_where_all_is_important_nothing_changes(quantized, images):
     model = apply_regions(quantized, RegionPrecision("entropy", (8, 0), threshold=-1.0))
     np.testing.assert_array_equal(model(images), quantized(images))

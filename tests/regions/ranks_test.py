@@ -57,8 +57,9 @@ def slow_resolution(values, tile, image_size, target):
         covered = []
         for index, axis in ((row, 0), (column, 1)):
             start = target.offset[axis] + target.stride[axis] * index
-            count = max(int(target.stride[axis]), 1)
-            places = range(int(np.floor(start)), int(np.floor(start)) + count)
+            before, after = target.reach[axis]
+            last = start + target.stride[axis] + after - 1e-6
+            places = range(int(np.floor(start - before)), int(np.floor(last)) + 1)
             covered.append([p for p in places if 0 <= p < image_size[axis]])
         for y in covered[0]:
             for x in covered[1]:
@@ -80,6 +81,9 @@ def slow_resolution(values, tile, image_size, target):
         ((8, 8), 2, Resolution((0.5, 0.5), (0, 0), (16, 16))),  # upsampled
         ((8, 8), 2, Resolution((0.5, 0.5), (-1, -0.5), (18, 17))),  # and padded
         ((4, 4), 4, Resolution((2, 2), (9, 0), (2, 2))),  # all beyond the image
+        ((8, 8), 1, Resolution((2, 2), (0, 0), (4, 4), ((0, 1), (1, 2)))),  # windows overlap
+        ((8, 8), 1, Resolution((1, 1), (-1, 1), (8, 7), ((1, 1), (2, 0)))),
+        ((8, 8), 1, Resolution((0.5, 0.5), (0, 0), (16, 16), ((0.5, 0), (0, 0.5)))),
     ],
 )
 def test_the_greatest_rank_under_the_stride_counts(image_size, tile, target):

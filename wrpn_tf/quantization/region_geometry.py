@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from wrpn_tf.accelerator.windows import window_axis
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, keras_class
-from wrpn_tf.quantization.quantized_layers import inner_layer
+from wrpn_tf.quantization.quantized_layers import inner_layer, output_quantizer
 from wrpn_tf.regions.region_plan import Resolution
 
 _Pair = tuple[float, float]
+_NO_REACH = ((0.0, 0.0), (0.0, 0.0))
 
 
 def resolutions(graph: ModelGraph, image: int) -> dict[int, Resolution]:
@@ -32,7 +34,9 @@ def resolutions(graph: ModelGraph, image: int) -> dict[int, Resolution]:
         for key in call.outputs:
             found = _follow(call, sources, graph.shapes[key]) if sources else None
             if found is not None and _is_whole(found):
-                known[key] = found
+                is_rounded = output_quantizer(call.layer) is not None
+                # What is rounded here is rounded by its own position's rank.
+                known[key] = dataclasses.replace(found, reach=_NO_REACH) if is_rounded else found
     return known
 
 
@@ -76,6 +80,16 @@ def _windows(layer: Any, source: Resolution, size: tuple[int, int]) -> Resolutio
     return _moved(source, (offsets[0], offsets[1]), tuple(layer.strides), size)
 
 
+def _pooled(layer: Any, source: Resolution, size: tuple[int, int]) -> Resolution:
+    """Max pooling moves values, each from anywhere in its window."""
+    reach = []
+    for axis in (0, 1):
+        over = max(layer.pool_size[axis] - layer.strides[axis], 0)
+        unit, (before, after) = source.stride[axis], source.reach[axis]
+        reach.append((before + unit * (over // 2), after + unit * (over - over // 2)))
+    return dataclasses.replace(_windows(layer, source, size), reach=tuple(reach))
+
+
 def _padded(layer: Any, source: Resolution, size: tuple[int, int]) -> Resolution:
     (top, _), (left, _) = layer.padding
     return _moved(source, (-top, -left), (1, 1), size)
@@ -101,6 +115,7 @@ def _moved(source: Resolution, offset: _Pair, stride: _Pair, size: tuple[int, in
         (down * stride[0], right * stride[1]),
         (source.offset[0] + down * offset[0], source.offset[1] + right * offset[1]),
         size,
+        source.reach,
     )
 
 
@@ -110,7 +125,7 @@ _RULES: dict[str, Callable[[Any, Resolution, tuple[int, int]], Resolution | None
     "Conv2DTranspose": _upsampled,
     "Cropping2D": _cropped,
     "DepthwiseConv2D": _windows,
-    "MaxPooling2D": _windows,
+    "MaxPooling2D": _pooled,
     "UpSampling2D": _upsampled,
     "ZeroPadding2D": _padded,
 }

@@ -58,7 +58,8 @@ def kept_thresholds(importance: Any, shares: Sequence[float]) -> Any:
 def at_resolution(ranks: Any, tile: int, image_size: tuple[int, int], target: Resolution) -> Any:
     """Returns the ranks of a tensor's positions: [batch, height, width, 1].
 
-    A position has the greatest rank of the image positions that it stands for; padding has rank 0.
+    A position has the greatest rank of the image positions that it stands for, or that its value
+    may come from; padding has rank 0.
 
     Args:
         ranks: float32 [batch, rows, columns], one for each tile.
@@ -68,30 +69,30 @@ def at_resolution(ranks: Any, tile: int, image_size: tuple[int, int], target: Re
     """
     values = ops.repeat(ops.repeat(ranks, tile, axis=1), tile, axis=2)
     values = values[:, : image_size[0], : image_size[1], None]
+    windows, strides = [1, 1], [1, 1]
     for axis in (0, 1):
-        values = _along_axis(
-            values, axis, target.stride[axis], target.offset[axis], target.size[axis]
-        )
-    strides = tuple(max(int(stride), 1) for stride in target.stride)
-    return values if strides == (1, 1) else ops.max_pool(values, strides, strides, "valid")
-
-
-def _along_axis(values: Any, axis: int, stride: float, offset: float, size: int) -> Any:
-    """Repeats, cuts and pads an axis so that pooling by its stride gives `size` positions."""
-    if stride < 1:
-        repeats = round(1 / stride)
-        values = ops.repeat(values, repeats, axis=axis + 1)
-        stride, offset = 1, offset * repeats
-    start, length = int(offset), values.shape[axis + 1]
-    end = start + int(stride) * size
-    cut = slice(min(max(start, 0), length), min(end, length))
-    values = values[:, cut] if axis == 0 else values[:, :, cut]
-    before, after = max(-start, 0), max(end - max(length, start), 0)
-    if not before and not after:
+        values, windows[axis], strides[axis] = _along_axis(values, axis, target)
+    if windows == [1, 1]:
         return values
+    return ops.max_pool(values, tuple(windows), tuple(strides), "valid")
+
+
+def _along_axis(values: Any, axis: int, target: Resolution) -> tuple[Any, int, int]:
+    """Repeats, cuts and pads an axis for a pooling that gives the target; its window and stride."""
+    repeats = round(1 / min(target.stride[axis], 1.0))
+    values = ops.repeat(values, repeats, axis=axis + 1) if repeats > 1 else values
+    before, after = (round(reach * repeats) for reach in target.reach[axis])
+    stride = round(target.stride[axis] * repeats)
+    window = before + stride + after
+    start, length = round(target.offset[axis] * repeats) - before, values.shape[axis + 1]
+    end = start + stride * (target.size[axis] - 1) + window
+    cut = slice(min(max(start, 0), length), max(min(end, length), 0))
+    values = values[:, cut] if axis == 0 else values[:, :, cut]
     widths = [(0, 0)] * 4
-    widths[axis + 1] = (before, after)
-    return ops.pad(values, widths)
+    widths[axis + 1] = (max(min(-start, end - start), 0), max(end - max(length, start), 0))
+    if any(widths[axis + 1]):
+        values = ops.pad(values, widths)
+    return values, window, stride
 
 
 def mean_activation_bits(maps: Sequence[Any], plan: RegionPlan) -> Any:

@@ -18,18 +18,21 @@ class Resolution:
     """Which part of the image each position of a tensor stands for, along both axes.
 
     Position i of an axis stands for the image positions offset + stride * i .. offset + stride *
-    (i + 1) - 1; what lies outside the image is padding.
+    (i + 1) - 1; what lies outside the image is padding. Behind max pooling whose windows overlap,
+    values come from `reach` more positions before and after these.
 
     Attributes:
         stride: Image positions for one position of the tensor (down, right); 1 / u after an
             upsampling by u.
         offset: Image position of the first position's first (down, right).
         size: The tensor's (height, width).
+        reach: More image positions that values may come from: (before, after), down and right.
     """
 
     stride: tuple[float, float]
     offset: tuple[float, float]
     size: tuple[int, int]
+    reach: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
