@@ -64,15 +64,34 @@ def base_row(rows: Sequence[Row]) -> Row:
 def best(rows: Iterable[Row], error_column: str) -> Row | None:
     """Returns the row that saves most of those that lose at most one standard error, or None.
 
-    One whose own curve lost more at a smaller saving does not count: it was lucky.
+    One whose own curve lost more at a smaller saving does not count: see `set_aside`.
     """
     rows = list(rows)
-    failed: dict[str, float] = {}
+    aside = set_aside(rows, error_column)
+    kept = [r for r in rows if _is_lossless(r, error_column) and r not in aside]
+    return max(kept, key=saving, default=None)
+
+
+def set_aside(rows: Iterable[Row], error_column: str) -> list[Row]:
+    """Returns the rows that lose at most one standard error though their curve lost more before.
+
+    A curve is one method of one net, with the same bits where it has any: what lost more at a
+    smaller saving is more likely noise here than a gain.
+    """
+    rows = list(rows)
+    failed: dict[tuple[str, ...], float] = {}
     for row in rows:
-        if number(row, "difference") < -number(row, error_column):
+        if not _is_lossless(row, error_column):
             failed[_curve(row)] = min(failed.get(_curve(row), float("inf")), saving(row))
-    lossless = [r for r in rows if saving(r) < failed.get(_curve(r), float("inf"))]
-    return max(lossless, key=saving, default=None)
+    return [
+        row
+        for row in rows
+        if _is_lossless(row, error_column) and saving(row) > failed.get(_curve(row), float("inf"))
+    ]
+
+
+def _is_lossless(row: Row, error_column: str) -> bool:
+    return number(row, "difference") >= -number(row, error_column)
 
 
 def uniform_at(rows: Sequence[Row], weights: str, saved: float) -> tuple[float, float]:
@@ -91,9 +110,10 @@ def uniform_at(rows: Sequence[Row], weights: str, saved: float) -> tuple[float, 
     return value, error
 
 
-def _curve(row: Row) -> str:
-    """Which of a method's curves a row belongs to."""
-    return "" if row["metric"] == "uniform" else row["bits"]
+def _curve(row: Row) -> tuple[str, ...]:
+    """Which curve a row belongs to; uniform rows are one, whatever their bits."""
+    uniform = row["metric"] == "uniform"
+    return row["weights"], row["metric"], "" if uniform else row["bits"]
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
