@@ -34,7 +34,7 @@ def net(flavor):
         return layers.BatchNormalization(epsilon=2.0**-10)(x)
 
     image = flavor.keras.Input((16, 16, 3), name="image")
-    x = layers.Rescaling(1 / 128, offset=-1)(image)
+    x = layers.Rescaling(1 / 128, offset=-1, name="rescaling")(image)
     x = layers.Conv2D(6, 3, padding="same", use_bias=False, name="stem")(x)
     x = layers.ReLU(name="stem_relu")(norm(x))
     y = layers.Conv2D(8, 3, padding="same", name="wide")(layers.MaxPooling2D(2, name="pool")(x))

@@ -391,6 +391,7 @@ def test_config_holds_the_keyword_arguments(classifier):
         "temperature": 3.0,
         "student_outputs": "logits",
         "teacher_outputs": "auto",
+        "region_precision": None,
         "name": "apprentice",
     }
     distiller = Distiller(student, teacher, **options)
