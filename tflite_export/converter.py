@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 from tflite_export.flatbuffer import check_type, write
 from tflite_export.flatbuffer_checks import check_integer_only
 from tflite_export.lowering import lower
 from tflite_export.snap_model import snap
+from wrpn_tf.whole_file import write_whole
 
 
 def convert(
@@ -61,15 +61,7 @@ def save(blob: bytes, path: str | os.PathLike[str]) -> None:
         OSError: If the path cannot be written.
     """
     target = check_writable(path)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-        os.chmod(partial, 0o644)
-        os.replace(partial, target)
-    except BaseException:
-        pathlib.Path(partial).unlink(missing_ok=True)
-        raise
+    write_whole(blob, target)
 
 
 def check_writable(path: str | os.PathLike[str]) -> pathlib.Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tflite_export.verification_findings import KERAS, Comparison
+from wrpn_tf.text_table import fit_text
 
 if TYPE_CHECKING:
     from tflite_export.report import VerificationReport
@@ -168,21 +169,13 @@ def _short(count: int) -> str:
 
 def _line(report: VerificationReport, name: str, levels: str, cells: Sequence[str]) -> str:
     width = _name_width(report)
-    text = f"{_fit(name, width):<{width}}{levels:>{_LEVELS}}"
+    text = f"{fit_text(name, width):<{width}}{levels:>{_LEVELS}}"
     return (text + "".join(f"{cell:>{_COUNT}}" for cell in cells)).rstrip()
 
 
 def _name_width(report: VerificationReport) -> int:
     widest = max([len("softmax (does not count)"), *(len(layer.name) for layer in report.layers)])
     return min(widest, _WIDTH - _LEVELS - _COUNT * len(report.sources))
-
-
-def _fit(text: str, width: int) -> str:
-    """The text, its middle left out if it is too long."""
-    if len(text) <= width:
-        return text
-    head = (width - 2) // 2
-    return text[:head] + ".." + text[len(text) - (width - 2 - head) :]
 
 
 def _wrap(text: str) -> list[str]:

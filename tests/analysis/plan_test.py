@@ -87,7 +87,7 @@ def test_nothing_is_built(flavor, monkeypatch):
     model = mixed_model(flavor)
     monkeypatch.setattr(prepare, "rebuild", refuse)
     monkeypatch.setattr(keras_flavor, "rebuild", refuse)
-    plan(model, print_fn=None)
+    assert plan(model, print_fn=None).cells
 
 
 def test_the_float_network_leads_and_cells_are_found_by_bits_and_width():

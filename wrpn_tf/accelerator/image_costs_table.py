@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from wrpn_tf.accelerator.image_statistics import QUANTILES, Distribution, distribution
+from wrpn_tf.text_table import fit_text, table_line
 
 if TYPE_CHECKING:
     from wrpn_tf.accelerator.activation_energy import Reals
@@ -40,18 +41,18 @@ def table_lines(costs: ImageCosts) -> Iterator[str]:
     array = costs.array
     images = "1 image" if costs.num_images == 1 else f"{costs.num_images:,} images"
     title = f": {images}, {array.rows} x {array.cols} engines"
-    yield _fit(costs.name, _WIDTH - len(title)) + title
+    yield fit_text(costs.name, _WIDTH - len(title)) + title
     yield from textwrap.wrap(f"Regions: {costs.regions}", _WIDTH)
     yield rule
-    yield _line([header for header, _, _ in _COLUMNS])
+    yield table_line([header for header, _, _ in _COLUMNS], _COLUMNS)
     yield rule
     for layer in costs.layers:
-        yield _line(_cells(layer))
+        yield table_line(_cells(layer), _COLUMNS)
     yield rule
     energies = (costs.energy(), costs.energy("bit_serial_group"))
     cycles = costs.total["bit_serial_group"].relative_cycles
     macs = f"{sum(layer.macs for layer in costs.layers):,}"
-    yield _line(["total", macs, "", *_means(costs.bits, *energies, cycles)])
+    yield table_line(["total", macs, "", *_means(costs.bits, *energies, cycles)], _COLUMNS)
     yield ""
     yield from _image_lines(costs)
     for note in _NOTES:
@@ -62,7 +63,7 @@ def _cells(layer: LayerCosts) -> list[str]:
     own, groups = (layer.costs[name] for name in ("bit_serial", "bit_serial_group"))
     ranks = reversed(layer.bits_by_rank or (layer.full_bits,))
     means = _means(layer.bits, own.energy, groups.energy, groups.relative_cycles)
-    name = _fit(layer.name.removeprefix("quant_"), _COLUMNS[0][1])
+    name = fit_text(layer.name.removeprefix("quant_"), _COLUMNS[0][1])
     return [name, f"{layer.macs:,}", "/".join(map(str, ranks)), *means]
 
 
@@ -91,16 +92,3 @@ def _image_lines(costs: ImageCosts) -> Iterator[str]:
 
 def _row(values: Distribution, text: Callable[[float], str]) -> list[str]:
     return [text(value) for value in (values.mean, values.std, *values.quantiles.values())]
-
-
-def _line(cells: list[str]) -> str:
-    columns = zip(cells, _COLUMNS, strict=True)
-    return " ".join(f"{cell:{align}{width}}" for cell, (_, width, align) in columns).rstrip()
-
-
-def _fit(text: str, width: int) -> str:
-    """The text, its middle left out if it is too long."""
-    if len(text) <= width:
-        return text
-    head = (width - 2) // 2
-    return text[:head] + ".." + text[len(text) - (width - 2 - head) :]

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from wrpn_tf.text_table import fit_text, table_line
+
 if TYPE_CHECKING:
     from wrpn_tf.analysis.energy import Energy, EnergyReport
 
@@ -37,18 +39,22 @@ def table_lines(report: EnergyReport) -> Iterator[str]:
     title = f"Energy of {report.name}: {array.rows} x {array.cols} engines, {dataflow}"
     yield from textwrap.wrap(title, _WIDTH)
     yield rule
-    yield _line([header for header, _, _ in _COLUMNS])
+    yield table_line([header for header, _, _ in _COLUMNS], _COLUMNS)
     yield rule
     for layer in report.layers:
         bits = f"{layer.num_bits_activation}x{layer.num_bits_weight}"
         costs = _costs(layer.quantized, layer.in_float32)
-        yield _line([_fit(layer.path, _COLUMNS[0][1]), bits, f"{layer.macs:,}", *costs])
+        yield table_line(
+            [fit_text(layer.path, _COLUMNS[0][1]), bits, f"{layer.macs:,}", *costs], _COLUMNS
+        )
     yield rule
     macs = sum(layer.macs for layer in report.layers)
-    yield _line(["total", "", f"{macs:,}", *_costs(report.quantized, report.in_float32)])
+    yield table_line(
+        ["total", "", f"{macs:,}", *_costs(report.quantized, report.in_float32)], _COLUMNS
+    )
     wide = report.in_float32
     parts = [joules(x) for x in (wide.arithmetic, wide.sram, wide.dram, wide.total)]
-    yield _line(["total in float32", "", f"{macs:,}", *parts])
+    yield table_line(["total in float32", "", f"{macs:,}", *parts, "", ""], _COLUMNS)
     per_bit = table.sram_per_bit(report.sram_bytes)
     prices = (
         f"{table.name}: {table.ternary_mac:g} pJ a step of an engine (k - 1 for k-bit weights), "
@@ -75,16 +81,3 @@ def joules(energy: float) -> str:
     value = energy / size
     decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{decimals}f} {unit}"
-
-
-def _line(cells: list[str]) -> str:
-    pairs = zip(cells, _COLUMNS, strict=False)
-    return " ".join(f"{cell:{align}{width}}" for cell, (_, width, align) in pairs).rstrip()
-
-
-def _fit(text: str, width: int) -> str:
-    """The text, its middle left out if it is too long."""
-    if len(text) <= width:
-        return text
-    head = (width - 2) // 2
-    return text[:head] + ".." + text[len(text) - (width - 2 - head) :]

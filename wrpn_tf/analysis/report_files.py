@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from wrpn_tf.analysis.report_content import ReportSettings, gather
 from wrpn_tf.analysis.report_figures import draw_figures
 from wrpn_tf.analysis.report_page import page
 from wrpn_tf.analysis.report_sections import body
+from wrpn_tf.whole_file import write_whole
 
 _PAGE = "report.html"
 
@@ -75,7 +75,7 @@ def report(
     files[_PAGE] = page(content.summary.name, body(content, inline)).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, blob in files.items():
-        _write(blob, folder / name)
+        write_whole(blob, folder / name)
     return folder / _PAGE
 
 
@@ -90,16 +90,3 @@ def _check_folder(out_dir: str | os.PathLike[str]) -> pathlib.Path:
     if not os.access(nearest, os.W_OK):
         raise PermissionError(f"`out_dir` must be writable, got {str(nearest)!r}.")
     return folder
-
-
-def _write(blob: bytes, target: pathlib.Path) -> None:
-    """Writes a file whole, or not at all."""
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
-        os.chmod(partial, 0o644)
-        os.replace(partial, target)
-    except BaseException:
-        pathlib.Path(partial).unlink(missing_ok=True)
-        raise

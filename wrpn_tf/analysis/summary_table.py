@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from wrpn_tf.text_table import Columns, fit_text, table_line
 
 if TYPE_CHECKING:
     from wrpn_tf.analysis.model_summary import LayerSummary, Summary
@@ -20,7 +22,6 @@ _COLUMNS = (
     ("Bytes", 12, ">"),
     ("MACs AxW", 15, ">"),
 )
-_Columns: TypeAlias = tuple[tuple[str, int, str], ...]
 
 
 def table_lines(summary: Summary) -> Iterator[str]:
@@ -29,7 +30,7 @@ def table_lines(summary: Summary) -> Iterator[str]:
     columns = _columns(summary)
     yield f"{summary.name}, batch size {summary.batch_size}; bits of weights (W), activations (A)"
     yield rule
-    yield _line([header for header, _, _ in columns], columns)
+    yield table_line([header for header, _, _ in columns], columns)
     yield rule
     shown = [row for row in summary.layers if row.num_parameters or row.macs or row.macs is None]
     for row in shown:
@@ -47,7 +48,7 @@ def table_lines(summary: Summary) -> Iterator[str]:
         yield f"Not listed: {hidden} layer calls without parameters and MACs."
 
 
-def _columns(summary: Summary) -> _Columns:
+def _columns(summary: Summary) -> Columns:
     """The columns: bits by region are wider than one number, and names give way."""
     (layer, wide, _), shape, weights, (bits, narrow, align), *rest = _COLUMNS
     needed = max([narrow, *(len(_activation_bits(row)) for row in summary.layers)])
@@ -74,14 +75,16 @@ def _region_lines(summary: Summary) -> list[str]:
     return textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
 
 
-def _layer_lines(row: LayerSummary, columns: _Columns) -> Iterator[str]:
+def _layer_lines(row: LayerSummary, columns: Columns) -> Iterator[str]:
     macs = ["unknown"] if row.macs is None else [f"{_short(n)} {p}" for p, n in row.macs.items()]
     first, *rest = macs or [""]
     weights = "/".join(str(bits) for bits in dict.fromkeys(row.num_bits_weight.values()))
-    yield _line(
+    yield table_line(
         [
             _title(row.path, row.class_name, columns[0][1]),
-            _fit("x".join("?" if n is None else str(n) for n in row.output_shape), columns[1][1]),
+            fit_text(
+                "x".join("?" if n is None else str(n) for n in row.output_shape), columns[1][1]
+            ),
             weights,
             _activation_bits(row) if weights else "",
             f"{row.num_parameters:,}",
@@ -91,7 +94,7 @@ def _layer_lines(row: LayerSummary, columns: _Columns) -> Iterator[str]:
         columns,
     )
     for more in rest:
-        yield _line([""] * 6 + [more], columns)
+        yield table_line([""] * 6 + [more], columns)
 
 
 def _total_lines(summary: Summary) -> Iterator[str]:
@@ -128,25 +131,12 @@ def _paragraph(title: str, items: Iterable[str]) -> list[str]:
     return textwrap.wrap(title + text, _WIDTH, subsequent_indent="  ") if text else []
 
 
-def _line(cells: list[str], columns: _Columns) -> str:
-    pairs = zip(cells, columns, strict=True)
-    return " ".join(f"{cell:{align}{width}}" for cell, (_, width, align) in pairs).rstrip()
-
-
 def _title(path: str, class_name: str, width: int) -> str:
     """Returns "path (class)", the class cut short, or left out, before the path is."""
     room = width - len(path) - len(" ()")
     if room >= len(class_name):
         return f"{path} ({class_name})"
-    return f"{path} ({class_name[: room - 2]}..)" if room > 5 else _fit(path, width)
-
-
-def _fit(text: str, width: int) -> str:
-    """Returns the text, its middle left out if it is too long."""
-    if len(text) <= width:
-        return text
-    head = (width - 2) // 2
-    return text[:head] + ".." + text[len(text) - (width - 2 - head) :]
+    return f"{path} ({class_name[: room - 2]}..)" if room > 5 else fit_text(path, width)
 
 
 def _short(count: int) -> str:

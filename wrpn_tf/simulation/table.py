@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from wrpn_tf.accelerator import Trace, Traffic
+from wrpn_tf.text_table import fit_text, table_line
 
 if TYPE_CHECKING:
     from wrpn_tf.simulation.report import LayerRecord, Simulation
@@ -40,15 +41,15 @@ def table_lines(simulation: Simulation) -> Iterator[str]:
     array = simulation.array
     images = "1 image" if simulation.num_images == 1 else f"{simulation.num_images} images"
     title = f"{array.rows} x {array.cols} engines, {_DATAFLOWS[array.dataflow]}; {images}"
-    yield f"{_fit(simulation.name, _WIDTH - len(title) - len(': '))}: {title}"
+    yield f"{fit_text(simulation.name, _WIDTH - len(title) - len(': '))}: {title}"
     yield rule
-    yield _line([header for header, _, _ in _COLUMNS])
+    yield table_line([header for header, _, _ in _COLUMNS], _COLUMNS)
     yield rule
     for layer in simulation.layers:
-        yield _line(_cells(layer))
+        yield table_line(_cells(layer), _COLUMNS)
     yield rule
     total = simulation.total
-    yield _line(["total", "", "", *_costs(total), ""])
+    yield table_line(["total", "", "", *_costs(total), ""], _COLUMNS)
     yield f"MACs {total.macs:,}; cycles {total.cycles:,}"
     yield from textwrap.wrap(_NOTES, _WIDTH)
     if simulation.image_costs is not None:
@@ -60,7 +61,7 @@ def table_lines(simulation: Simulation) -> Iterator[str]:
 def _cells(layer: LayerRecord) -> list[str]:
     first, *others = layer.trace.gemms
     product = f"{first.M}x{first.K}x{first.N}" + ("+" if others else "")
-    name = _fit(layer.name.removeprefix("quant_"), _COLUMNS[0][1])
+    name = fit_text(layer.name.removeprefix("quant_"), _COLUMNS[0][1])
     return [
         name,
         str(layer.num_bits_weight),
@@ -100,16 +101,3 @@ def _short(count: int) -> str:
             decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
             return f"{value:.{decimals}f}{unit}"
     return str(count)
-
-
-def _line(cells: list[str]) -> str:
-    columns = zip(cells, _COLUMNS, strict=True)
-    return " ".join(f"{cell:{align}{width}}" for cell, (_, width, align) in columns).rstrip()
-
-
-def _fit(text: str, width: int) -> str:
-    """The text, its middle left out if it is too long."""
-    if len(text) <= width:
-        return text
-    head = (width - 2) // 2
-    return text[:head] + ".." + text[len(text) - (width - 2 - head) :]
