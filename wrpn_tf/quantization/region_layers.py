@@ -75,10 +75,11 @@ class RegionMapMixin:
         **kwargs: A Keras layer's.
     """
 
-    def __init__(self, rule: Any, plan: Any, **kwargs: Any):
+    def __init__(self, rule: tuple[str, Any], plan: Any, **kwargs: Any):
         kwargs.setdefault("trainable", False)
         super().__init__(**kwargs)
-        self.rule = Rule(rule[0], tuple(rule[1])) if isinstance(rule, list | tuple) else rule
+        kind, values = rule
+        self.rule = Rule(kind, tuple(values))
         self.plan = RegionPlan.from_config(plan) if isinstance(plan, Mapping) else plan
         self.thresholds = None
 

@@ -77,7 +77,7 @@ def plan_regions(graph: ModelGraph, precision: RegionPrecision) -> Regions:
         key: RegionTensor(call, used.index(known[key]), bits[key])
         for key, call in candidates.items()
     }
-    plan = _plan(graph, image, used, tensors)
+    plan = _plan(graph, image, known, used, tensors)
     _check_target(precision, plan)
     return Regions(image, tensors, plan)
 
@@ -210,7 +210,11 @@ def _own_bits(bits: Bits, quantizer: Quantizer, call: LayerCall) -> Bits:
 
 
 def _plan(
-    graph: ModelGraph, image: int, used: list[Resolution], tensors: Mapping[int, RegionTensor]
+    graph: ModelGraph,
+    image: int,
+    known: Mapping[int, Resolution],
+    used: list[Resolution],
+    tensors: Mapping[int, RegionTensor],
 ) -> RegionPlan:
     reads, fixed = [], []
     for call in graph.calls:
@@ -227,7 +231,6 @@ def _plan(
             reads.append((call, tensor, full_bits))
     # A tensor that is pooled before it is read has regions of its own resolution, and the reader
     # one of the pooled.
-    known = resolutions(graph, image)
     maps = list(used)
     records = []
     for call, tensor, full_bits in reads:
