@@ -14,7 +14,7 @@ _VERSION = re.search(
 _LITERT = "ai-edge-litert>=2.0"
 
 _EXTRAS = {
-    "examples": ["absl-py", "scikit-image", "scikit-learn"],
+    "examples": ["absl-py", "pyyaml", "scikit-image", "scikit-learn"],
     "litert": [_LITERT],
     "plots": ["matplotlib"],
     "lint": ["mypy", "ruff"],
@@ -26,6 +26,7 @@ _EXTRAS = {
         "matplotlib",
         "pytest>=8",
         "pytest-xdist",
+        "pyyaml",
         "scikit-image",
         "scikit-learn",
         "scipy",

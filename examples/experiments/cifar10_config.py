@@ -96,6 +96,12 @@ def read(path: str | pathlib.Path) -> dict[str, Run]:
         except TypeError as error:
             raise ValueError(f"`runs.{name}` in {path}: {error}.") from error
         start = runs[name].start
-        if start is not None and start not in list(runs)[:-1]:
-            raise ValueError(f"`runs.{name}.start` must name a run above it, got {start!r}.")
+        if start is not None and not _is_float(runs.get(start)):
+            raise ValueError(
+                f"`runs.{name}.start` in {path} must name a float run above it, got {start!r}."
+            )
     return runs
+
+
+def _is_float(run: Run | None) -> bool:
+    return run is not None and run.quantize is None and run.tool is None

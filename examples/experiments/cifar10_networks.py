@@ -4,8 +4,8 @@ All are tf_keras networks that start from the same random weights. The other too
 same layers as the papers: all but the first and the last. Each is used as its documentation has it
 for residual networks, in the variant that fits a 2-bit net best:
 
-* tfmot: `DefaultNBitQuantizeScheme`; weights in the range of their extremes, activations in a moving
-  average's.
+* tfmot: `DefaultNBitQuantizeScheme`; weights in the range of their extremes, activations in a
+  moving average's.
 * QKeras: `quantized_bits(bits, 0, alpha="auto")`, which finds a scale for each output channel, and
   `quantized_relu(bits, 2)`, which clips at 4.
 * Larq: `DoReFa` for weights and inputs, with the `weight_clip` that it asks for.
@@ -13,7 +13,8 @@ for residual networks, in the variant that fits a 2-bit net best:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import tf_keras
@@ -25,30 +26,22 @@ _FIRST = ("stem_conv", "stem_bn")
 _LAST = "predictions"
 
 
-def build(run: Run) -> Any:
-    """Returns the untrained network of a run."""
+def build(run: Run, weights: pathlib.Path | None = None) -> Any:
+    """Returns the network of a run before its training.
+
+    Args:
+        run: The run.
+        weights: An .h5 file of the float network's weights to start from; random ones by default.
+    """
     network = wrpn_tf.applications.CIFARResNet(run.depth, keras_flavor="tf_keras")
+    if weights is not None:
+        network.load_weights(weights)
     if run.quantize is not None:
         return wrpn_tf.widen_and_quantize(network, **{"width_multiplier": 1, **run.quantize})
     if run.tool is not None:
         bits = run.tool["num_bits_weight"], run.tool["num_bits_activation"]
         return _TOOLS[run.tool["name"]](network, *bits)
     return network
-
-
-def set_float_weights(model: Any, weights: Mapping[str, list[Any]]) -> None:
-    """Gives a quantized net, of unchanged widths, the weights of a trained float net.
-
-    Args:
-        model: The net; its layers are named as the float net's, or `quant_` and that name.
-        weights: Layer name -> weights, in the order of the layer.
-    """
-    for layer in model.layers:
-        own = weights.get(layer.name.removeprefix("quant_"))
-        if own:
-            values = layer.get_weights()
-            values[: len(own)] = own
-            layer.set_weights(values)
 
 
 def _tfmot(network: Any, num_bits_weight: int, num_bits_activation: int) -> Any:
@@ -101,9 +94,9 @@ def _larq(network: Any, num_bits_weight: int, num_bits_activation: int) -> Any:
     return _converted(network, convert)
 
 
-def _converted(network: Any, convert: Any) -> Any:
+def _converted(network: Any, convert: Callable[[Any], Any]) -> Any:
     model = tf_keras.models.clone_model(network, clone_function=convert)
-    set_float_weights(model, {layer.name: layer.get_weights() for layer in network.layers})
+    model.set_weights(network.get_weights())
     return model
 
 

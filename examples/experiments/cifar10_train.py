@@ -52,6 +52,7 @@ _THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow.", lower_bo
 COLUMNS = ("epoch", "learning_rate", "loss", "train_accuracy", "test_accuracy", "seconds")
 _PACKAGES = ("wrpn_tf", "tensorflow", "tf_keras", "tensorflow-model-optimization", "qkeras", "larq")
 _TEST_BATCH = 500
+_CALIBRATION_IMAGES = 1024
 
 
 def main(argv: list[str]) -> None:
@@ -65,11 +66,13 @@ def main(argv: list[str]) -> None:
     data = Images(datasets.load("cifar10", _DATA_DIR.value))
     files = RunFiles(run.name, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
     tf_keras.utils.set_random_seed(_SEED.value)
-    model = cifar10_networks.build(run)
-    if run.start is not None:
+    if run.start is None:
+        model = cifar10_networks.build(run)
+    else:
         start = RunFiles(run.start, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
-        cifar10_networks.set_float_weights(model, start.float_weights(run.depth))
-        wrpn_tf.calibrate(model, data.train.x_train[:1024] - data.mean, verbose=False)
+        model = cifar10_networks.build(run, start.weights)
+        images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
+        wrpn_tf.calibrate(model, images, verbose=False)
     trainer = model
     if run.distill is not None:
         teacher = tf_keras.models.load_model(_TEACHER.value, compile=False)
@@ -85,6 +88,9 @@ def main(argv: list[str]) -> None:
         "seconds": round(sum(float(row["seconds"]) for row in rows)),
         **provenance(),
     }
+    if run.distill is not None:
+        name = pathlib.Path(_TEACHER.value).name
+        result["teacher"] = {"file": name, "test_accuracy": round(data.accuracy(teacher), 2)}
     if run.export:
         result["export"] = export(model, data, files)
     files.write_result(result)
@@ -139,12 +145,6 @@ class RunFiles:
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the JSON file, which says that the run is finished."""
         write_whole((json.dumps(result, indent=1) + "\n").encode(), self.json)
-
-    def float_weights(self, depth: int) -> dict[str, list[np.ndarray]]:
-        """The trained weights of a finished float run, by layer."""
-        model = wrpn_tf.applications.CIFARResNet(depth, keras_flavor="tf_keras")
-        model.load_weights(self.weights)
-        return {layer.name: layer.get_weights() for layer in model.layers}
 
 
 def train(run: Run, model: Any, trainer: Any, data: Images, files: RunFiles) -> None:

@@ -1,0 +1,264 @@
+"""The report of `cifar10.py`: tables in Markdown, and a plot."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import cifar10_results
+from cifar10_config import Run
+from cifar10_results import Row
+
+from wrpn_tf.whole_file import write_whole
+
+_LARGEST_LOSS = 1.0  # What 2W/8A may lose against float, in points.
+_SHARE_OF_EPOCHS = 0.85
+_LARGEST_EXPORT_LOSS = 0.1
+
+
+def write(runs: Mapping[str, Run], folder: pathlib.Path) -> str:
+    """Writes `cifar10.md` and `cifar10.png` beside the folder of results; returns the text."""
+    rows = cifar10_results.read(runs, folder)
+    if not rows:
+        return f"No run in {folder} is finished yet."
+    text = markdown(runs, rows)
+    write_whole(text.encode(), folder.parent / "cifar10.md")
+    draw(rows, folder.parent / "cifar10.png")
+    return text
+
+
+def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
+    """Returns the report's text."""
+    some = next(iter(rows.values())).run
+    plan = some.schedule
+    parts = [
+        "# Low precision on CIFAR-10",
+        f"ResNet-{some.depth}, all 50,000 training images, shifted by up to 4 pixels and mirrored; "
+        f"{plan.epochs} epochs from random weights, batch {plan.batch_size}, SGD "
+        f"{plan.learning_rate:g} with Nesterov momentum {plan.momentum:g} and a cosine to 0, "
+        f"weight decay {plan.weight_decay:g} on kernels; one schedule for all. Accuracy is of all "
+        "10,000 test images after the last epoch, never of the best one; the standard error of a "
+        "single net's accuracy is some 0.35 points. `±` is the standard deviation over seeds. "
+        "Written by `examples/experiments/cifar10.py`; every epoch is in `cifar10/*.csv`, every "
+        "setting, commit and version in `cifar10/*.json`.",
+        "![Accuracies, and test accuracy by epoch](cifar10.png)",
+        "    python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py "
+        "--teacher=resnet20.h5 \\\n        --tools_python=tools/bin/python",
+        _teachers(rows),
+        "## Accuracy",
+        _accuracies(rows),
+        "## Figures",
+        _figures(rows),
+    ]
+    convergence = _convergence(rows)
+    if convergence:
+        parts += [
+            "## Convergence",
+            "Epochs until a distilled student is first as good on the test set as the plain "
+            "student of the same widths and bits is at its end.",
+            convergence,
+        ]
+    exports = _exports(rows)
+    if exports:
+        parts += [
+            "## Integer files",
+            "Top-1 on the whole test set: Keras, Keras after snapping (scales and biases moved to "
+            "values that all kernels round alike), and the int8 `.tflite` file in `tf.lite`.",
+            exports,
+        ]
+    parts += ["## How each net was obtained", _provenance(rows)]
+    missing = [
+        f"{name} (seed {seed})"
+        for name, run in runs.items()
+        for seed in range(run.seeds)
+        if name not in rows or seed not in rows[name].nets
+    ]
+    if missing:
+        parts.append(f"Not run yet: {', '.join(missing)}.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
+    """Draws the final accuracies, a dot for each seed, and the learning curves of seed 0."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (dots, curves) = pyplot.subplots(1, 2, figsize=(14, 6))
+    shown = list(rows.values())[::-1]
+    colors = dict(zip(rows, pyplot.colormaps["tab20"].colors, strict=False))
+    for height, row in enumerate(shown):
+        accuracies = [net.accuracy for net in row.nets.values()]
+        dots.plot(accuracies, [height] * len(accuracies), "o", color=colors[row.run.name])
+        if 0 in row.nets:
+            curve = row.nets[0].curve
+            style = "--" if row.run.tool is not None else "-"
+            epochs = range(1, len(curve) + 1)
+            curves.plot(epochs, curve, style, color=colors[row.run.name], label=row.run.title)
+    dots.set_yticks(range(len(shown)), [row.run.title for row in shown])
+    dots.set(xlabel="test accuracy, %", title="after the last epoch, a dot for each seed")
+    dots.grid(axis="x", color="0.9")
+    dots.set_axisbelow(True)
+    if "float" in rows:
+        dots.axvline(rows["float"].mean, color="0.6", linewidth=1, zorder=0)
+    best = max(row.mean for row in shown)
+    curves.set(
+        xlabel="epoch", ylim=(best - 25, best + 1), title="test accuracy by epoch, seed 0, %"
+    )
+    handles, labels = curves.get_legend_handles_labels()
+    curves.legend(handles[::-1], labels[::-1], fontsize=8, loc="lower right")
+    for axis in (dots, curves):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def _teachers(rows: Mapping[str, Row]) -> str:
+    nets = [net for row in rows.values() for net in row.nets.values()]
+    teachers = {
+        f"`{found['file']}` ({found['test_accuracy']:.2f} %)"
+        for net in nets
+        if (found := net.result.get("teacher"))
+    }
+    return f"Teacher: {', '.join(sorted(teachers))}." if teachers else ""
+
+
+def _accuracies(rows: Mapping[str, Row]) -> str:
+    reference = rows.get("float")
+    lines = []
+    for row in rows.values():
+        seconds = [net.result["seconds"] for net in row.nets.values()]
+        lines.append(
+            [
+                row.run.title,
+                f"{row.mean:.2f}" + (f" ± {row.spread:.2f}" if row.spread is not None else ""),
+                str(len(row.nets)),
+                _difference(row, reference),
+                f"{next(iter(row.nets.values())).result['parameters']:,}",
+                f"{sum(seconds) / len(seconds) / 60:.0f}",
+            ]
+        )
+    header = ["net", "test accuracy, %", "seeds", "against float", "parameters", "minutes"]
+    return _table(header, lines)
+
+
+def _difference(row: Row, reference: Row | None) -> str:
+    if reference is None or not set(row.nets) & set(reference.nets):
+        return ""
+    return f"{row.ahead_of(reference):+.2f}"
+
+
+def _figures(rows: Mapping[str, Row]) -> str:
+    """What was to be reached, and whether it was."""
+    lines = []
+
+    def compare(figure: str, name: str, other: str, least: float) -> None:
+        if name in rows and other in rows:
+            ahead = rows[name].ahead_of(rows[other])
+            lines.append([figure, f"{ahead:+.2f}", _verdict(ahead >= least)])
+
+    compare("2W/8A, widened and distilled, at least float", "w2a8_both", "float", 0.0)
+    compare(f"2W/8A plain within {_LARGEST_LOSS:g} of float", "w2a8", "float", -_LARGEST_LOSS)
+    for row in rows.values():
+        ours = cifar10_results.ours_of(row, rows) if row.run.tool is not None else None
+        if ours is not None:
+            ahead = ours.ahead_of(row)
+            lines.append([f"ahead of {row.run.title}", f"{ahead:+.2f}", _verdict(ahead > 0)])
+    for row in rows.values():
+        plain = cifar10_results.plain_of(row, rows)
+        if row.run.distill is None or plain is None:
+            continue
+        shares = [_share(row, plain, seed) for seed in _common(row, plain)]
+        if shares:
+            figure = f"{row.run.title}: plain student's accuracy in at most 85 % of the epochs"
+            told = ", ".join("never" if s is None else f"{s:.0%}" for s in shares)
+            held = all(s is not None and s <= _SHARE_OF_EPOCHS for s in shares)
+            lines.append([figure, told, _verdict(held)])
+    for row in rows.values():
+        for net in row.nets.values():
+            if "export" in net.result:
+                made = net.result["export"]
+                moved = made["tflite_accuracy"] - made["keras_accuracy"]
+                figure = f"{row.run.title}, seed {net.seed}: file within 0.1 of Keras"
+                held = abs(moved) <= _LARGEST_EXPORT_LOSS + 1e-9
+                lines.append([figure, f"{moved:+.2f}", _verdict(held)])
+    return _table(["figure", "measured", ""], lines)
+
+
+def _convergence(rows: Mapping[str, Row]) -> str:
+    lines = []
+    for row in rows.values():
+        plain = cifar10_results.plain_of(row, rows)
+        if row.run.distill is None or plain is None:
+            continue
+        for seed in _common(row, plain):
+            target = plain.nets[seed].accuracy
+            reached = row.nets[seed].epochs_to(target)
+            epochs = len(plain.nets[seed].curve)
+            told = "not reached" if reached is None else f"{reached} of {epochs}"
+            lines.append([row.run.title, plain.run.title, str(seed), f"{target:.2f}", told])
+    header = ["distilled", "plain", "seed", "plain's last accuracy, %", "reached in epoch"]
+    return _table(header, lines) if lines else ""
+
+
+def _share(row: Row, plain: Row, seed: int) -> float | None:
+    reached = row.nets[seed].epochs_to(plain.nets[seed].accuracy)
+    return None if reached is None else reached / len(plain.nets[seed].curve)
+
+
+def _common(row: Row, other: Row) -> list[int]:
+    return sorted(set(row.nets) & set(other.nets))
+
+
+def _exports(rows: Mapping[str, Row]) -> str:
+    lines = [
+        [
+            row.run.title,
+            str(net.seed),
+            *(f"{made[key]:.2f}" for key in _EXPORT_KEYS),
+            f"{made['bytes']:,}",
+        ]
+        for row in rows.values()
+        for net in row.nets.values()
+        if (made := net.result.get("export"))
+    ]
+    header = ["net", "seed", "Keras, %", "snapped, %", "file, %", "bytes"]
+    return _table(header, lines) if lines else ""
+
+
+_EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
+
+
+def _provenance(rows: Mapping[str, Row]) -> str:
+    lines = []
+    for row in rows.values():
+        for net in row.nets.values():
+            result = net.result
+            versions = result["versions"]
+            tool = (row.run.tool or {}).get("name")
+            packages = {"tfmot": "tensorflow-model-optimization"}.get(tool, tool)
+            used = f"{packages} {versions[packages]}, " if packages else ""
+            lines.append(
+                [
+                    row.run.name,
+                    str(net.seed),
+                    result["commit"],
+                    f"{used}TensorFlow {versions['tensorflow']}",
+                    result["hardware"],
+                    f"{result['seconds'] / 60:.0f}",
+                    result["date"],
+                ]
+            )
+    header = ["run", "seed", "commit", "with", "hardware", "minutes", "date"]
+    return _table(header, lines)
+
+
+def _verdict(held: bool) -> str:
+    return "reached" if held else "**missed**"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,134 @@
+"""What the runs of `cifar10.py` have written, and what follows from it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from cifar10_config import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """One trained net.
+
+    Attributes:
+        seed: Its seed.
+        curve: Test accuracy after each epoch, in percent.
+        result: The content of its JSON file.
+    """
+
+    seed: int
+    curve: tuple[float, ...]
+    result: Mapping[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """After the last epoch, whichever was the best."""
+        return self.curve[-1]
+
+    def epochs_to(self, accuracy: float) -> int | None:
+        """The first epoch with at least this accuracy."""
+        return next((i for i, x in enumerate(self.curve, start=1) if x >= accuracy), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """All finished seeds of a run.
+
+    Attributes:
+        run: The run.
+        nets: Its nets, by seed.
+    """
+
+    run: Run
+    nets: Mapping[int, Finished]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return statistics.mean(net.accuracy for net in self.nets.values())
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None for one seed."""
+        accuracies = [net.accuracy for net in self.nets.values()]
+        return statistics.stdev(accuracies) if len(accuracies) > 1 else None
+
+    def ahead_of(self, other: Row) -> float:
+        """Mean difference to another row, of the seeds that both have."""
+        common = sorted(set(self.nets) & set(other.nets))
+        if not common:
+            raise ValueError(f"{self.run.name} and {other.run.name} have no seed in common.")
+        return statistics.mean(
+            self.nets[seed].accuracy - other.nets[seed].accuracy for seed in common
+        )
+
+
+def read(runs: Mapping[str, Run], folder: pathlib.Path) -> dict[str, Row]:
+    """Returns the rows that have a finished net, in the order of the configuration.
+
+    Raises:
+        ValueError: If a result was obtained with another configuration than the present one.
+    """
+    rows = {}
+    for run in runs.values():
+        nets = {}
+        for seed in range(run.seeds):
+            path = folder / f"{run.name}_seed{seed}.json"
+            if path.exists():
+                nets[seed] = _finished(run, seed, path)
+        if nets:
+            rows[run.name] = Row(run, nets)
+    return rows
+
+
+def plain_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
+    """The row of the same net and bits without a teacher."""
+    return next(
+        (
+            other
+            for other in rows.values()
+            if other.run.quantize == row.run.quantize
+            and other.run.distill is None
+            and other.run.tool is None
+        ),
+        None,
+    )
+
+
+def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
+    """Our row, neither widened nor distilled, with the bits of another tool's row."""
+    assert row.run.tool is not None
+    bits = {key: value for key, value in row.run.tool.items() if key != "name"}
+    return next(
+        (
+            other
+            for other in rows.values()
+            if other.run.quantize == bits and other.run.distill is None
+        ),
+        None,
+    )
+
+
+def _finished(run: Run, seed: int, path: pathlib.Path) -> Finished:
+    result = json.loads(path.read_text())
+    obtained, wanted = result["run"], dataclasses.asdict(run)
+    for described in (obtained, wanted):
+        for key in ("title", "seeds", "export"):
+            described.pop(key)
+    if obtained != wanted:
+        raise ValueError(
+            f"{path} was obtained with another configuration of {run.name}: {obtained}, not "
+            f"{wanted}. Give the run another name, or train it again after removing the file."
+        )
+    with path.with_suffix(".csv").open(newline="") as file:
+        curve = tuple(float(line["test_accuracy"]) for line in csv.DictReader(file))
+    if len(curve) != run.schedule.epochs:
+        raise ValueError(f"{path.with_suffix('.csv')} must have {run.schedule.epochs} epochs.")
+    return Finished(seed, curve, result)

@@ -1,0 +1,238 @@
+"""The experiment on CIFAR-10: its configuration, its nets, resuming, and what its report says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "examples" / "experiments"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    """The experiment's modules find each other as they do when it runs as a script."""
+    for folder in (EXPERIMENTS, ROOT / "examples"):
+        monkeypatch.syspath_prepend(str(folder))
+    yield
+    for name in [name for name in sys.modules if name.startswith("cifar10") or name == "datasets"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def runs():
+    import cifar10_config
+
+    return cifar10_config.read(EXPERIMENTS / "cifar10.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": {"epoch": 3}}, "`runs.w2a8`.*epoch"),
+        ({"tool": {"name": "brevitas"}, "quantize": None}, "`w2a8.tool.name` must be one of larq"),
+        ({"tool": {"name": "larq"}}, "`w2a8` must have `quantize` or `tool`, got both"),
+        ({"quantize": None, "distill": {"scheme": "B"}}, "`w2a8` must have `quantize`"),
+        ({"start": "later"}, "`runs.w2a8.start`.*must name a float run above it, got 'later'"),
+    ],
+)
+def test_wrong_configuration_is_refused_by_name(tmp_path, change, message):
+    import cifar10_config
+    import yaml
+
+    content = yaml.safe_load((EXPERIMENTS / "cifar10.yaml").read_text())
+    content["runs"] = {"w2a8": {**content["runs"]["w2a8"], **change}, "later": {"title": "float"}}
+    path = tmp_path / "runs.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ValueError, match=message):
+        cifar10_config.read(path)
+
+
+def test_half_quantized_runs_keep_weights_or_activations_float(runs):
+    import cifar10_networks
+
+    import wrpn_tf
+
+    bits = {}
+    for name in ("w32a8", "w2a32"):
+        summary = wrpn_tf.summary(cifar10_networks.build(runs[name]))
+        inner = [layer for layer in summary.layers if layer.path.startswith("stage")]
+        bits[name] = {pair for layer in inner for pair in layer.macs}
+    assert bits == {"w32a8": {"8x32"}, "w2a32": {"32x2"}}
+
+
+def test_tfmots_net_starts_from_the_float_nets_weights_and_keeps_the_ends_float(runs):
+    import cifar10_networks
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    network = cifar10_networks.build(runs["float"])
+    tf_keras.utils.set_random_seed(0)
+    model = cifar10_networks.build(runs["tfmot_w2a8"])
+    wrapped = {layer.name for layer in model.layers if layer.name.startswith("quant_")}
+    assert not wrapped & {"quant_stem_conv", "quant_predictions"}
+    assert wrapped >= {"quant_stage1_block0_conv1", "quant_stage3_block0_shortcut"}
+    kernel = model.get_layer("quant_stage2_block0_conv1").trainable_weights[0]
+    np.testing.assert_array_equal(kernel, network.get_layer("stage2_block0_conv1").kernel)
+
+
+def test_run_with_a_start_has_the_float_runs_weights(runs, tmp_path):
+    import cifar10_networks
+
+    network = cifar10_networks.build(runs["float"])
+    network.save_weights(tmp_path / "final.h5")
+    model = cifar10_networks.build(runs["w2a8_apprentice_c"], tmp_path / "final.h5")
+    for name in ("stem_conv", "stage2_block0_shortcut", "predictions"):
+        kernel = model.get_layer(f"quant_{name}").trainable_weights[0]
+        np.testing.assert_array_equal(kernel, network.get_layer(name).kernel)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """CIFAR-10's files with a few random images in each."""
+    rng = np.random.default_rng(0)
+    target = tmp_path / "cifar-10-batches-py"
+    target.mkdir()
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        pixels = rng.integers(0, 256, (20, 3072), dtype=np.uint8)
+        batch = {b"data": pixels, b"labels": rng.integers(0, 10, 20).tolist()}
+        (target / name).write_bytes(pickle.dumps(batch))
+    return target
+
+
+@pytest.fixture
+def small_network():
+    """Quantized, with all that a checkpoint must hold: batch norm, ranges, weights."""
+    import tf_keras
+
+    import wrpn_tf
+
+    layers = tf_keras.layers
+
+    def build():
+        tf_keras.utils.set_random_seed(0)
+        network = tf_keras.Sequential(
+            [
+                layers.Input((32, 32, 3)),
+                layers.Conv2D(4, 3, 4),
+                layers.BatchNormalization(),
+                layers.ReLU(),
+                layers.Conv2D(4, 3, 2),
+                layers.BatchNormalization(),
+                layers.ReLU(),
+                layers.Flatten(),
+                layers.Dense(10, activation="softmax"),
+            ]
+        )
+        return wrpn_tf.quantize_model(network)
+
+    return build
+
+
+def test_killed_run_goes_on_as_if_it_had_not_been(
+    runs, small_network, folder, tmp_path, monkeypatch
+):
+    import cifar10_train
+    import datasets
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        arguments = ["test", "--config=x", "--run=x", f"--data_dir={folder}"]
+        flags.FLAGS(arguments)
+    data = cifar10_train.Images(datasets.load("cifar10", str(folder)))
+    plan = dataclasses.replace(runs["w2a8"].schedule, epochs=3, batch_size=25)
+    run = dataclasses.replace(runs["w2a8"], schedule=plan)
+
+    def trained(name, stop_after=None):
+        model = small_network()
+        files = cifar10_train.RunFiles(name, 0, str(tmp_path / "out"), str(tmp_path / "work"))
+        with monkeypatch.context() as patch:
+            if stop_after is not None:
+                accuracy = data.accuracy
+
+                def interrupted(net):
+                    if len(files.rows()) == stop_after:
+                        raise KeyboardInterrupt
+                    return accuracy(net)
+
+                patch.setattr(data, "accuracy", interrupted)
+            cifar10_train.train(run, model, model, data, files)
+        rows = files.rows()
+        return model, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+    whole, rows = trained("whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained("killed", stop_after=1)
+    resumed, resumed_rows = trained("killed")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert resumed_rows == rows
+    for value, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.fixture
+def results(runs, tmp_path):
+    """Writes results as runs do: name, seed -> accuracies of 30 epochs, rising to the last."""
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+
+    def write(name, seed, last, reached_half_at=30, **more):
+        curve = [last - 5.0 + 10 * (epoch >= reached_half_at) for epoch in range(1, 30)] + [last]
+        lines = ["epoch,test_accuracy"] + [f"{i},{x}" for i, x in enumerate(curve, start=1)]
+        (folder / f"{name}_seed{seed}.csv").write_text("\n".join(lines) + "\n")
+        content = {
+            "run": dataclasses.asdict(runs[name]),
+            "parameters": 78714,
+            "seconds": 60,
+            "commit": "abc",
+            "versions": {"tensorflow": "2", "larq": "1"},
+            "hardware": "a processor",
+            "date": "2026-01-01",
+            **more,
+        }
+        (folder / f"{name}_seed{seed}.json").write_text(json.dumps(content))
+        return folder
+
+    return write
+
+
+def test_report_says_what_is_reached_and_what_is_missed(runs, results):
+    import cifar10_report
+
+    results("float", 0, 85.0)
+    results("float", 1, 86.0)
+    exported = {"keras_accuracy": 83.0, "snapped_accuracy": 83.1, "tflite_accuracy": 83.1}
+    results("w2a8", 0, 84.0, export={**exported, "bytes": 99_000})
+    results("w2a8", 1, 84.5)
+    teacher = {"file": "big.h5", "test_accuracy": 91.3}
+    results("w2a8_apprentice", 0, 84.2, reached_half_at=20, teacher=teacher)
+    results("w2a8_apprentice", 1, 84.2, reached_half_at=29)
+    folder = results("larq_w2a8", 0, 84.5)
+    text = cifar10_report.write(runs, folder)
+    assert text == (folder.parent / "cifar10.md").read_text()
+    assert "Teacher: `big.h5` (91.30 %)." in text
+    assert "| float | 85.50 ± 0.71 | 2 | +0.00 |" in text
+    assert "| 2W/8A | 84.25 ± 0.35 | 2 | -1.25 |" in text
+    assert "| 2W/8A plain within 1 of float | -1.25 | **missed** |" in text
+    assert "| ahead of 2W/8A, Larq DoReFa | -0.50 | **missed** |" in text
+    assert "at most 85 % of the epochs | 67%, 97% | **missed** |" in text
+    assert "| 2W/8A, seed 0: file within 0.1 of Keras | +0.10 | reached |" in text
+    assert "| 2W/8A, Apprentice B | 2W/8A | 0 | 84.00 | 20 of 30 |" in text
+    assert "w2a8_both (seed 0)" in text.split("Not run yet: ")[1]
+    assert (folder.parent / "cifar10.png").stat().st_size > 10_000
+
+
+def test_result_of_another_configuration_is_refused(runs, results):
+    import cifar10_results
+
+    changed = dataclasses.asdict(runs["w2a8"])
+    changed["schedule"]["learning_rate"] = 0.3
+    folder = results("w2a8", 0, 80.0, run=changed)
+    with pytest.raises(ValueError, match=r"w2a8_seed0\.json was obtained with another"):
+        cifar10_results.read(runs, folder)
