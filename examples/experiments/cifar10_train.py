@@ -26,7 +26,6 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # QKeras and Larq read it.
 
-import numpy as np
 from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -35,6 +34,7 @@ import cifar10_networks
 import datasets
 import tensorflow as tf
 import tf_keras
+import tflite_files
 from cifar10_config import Run
 
 import wrpn_tf
@@ -203,25 +203,12 @@ def export(model: Any, data: Images, files: RunFiles) -> dict[str, Any]:
     blob = tflite_export.convert(snapped, "int8", snap_first=False)
     tflite_export.save(blob, files.folder / "int8.tflite")
     snapped.save_weights(files.folder / "snapped.h5")
-    interpreter = tf.lite.Interpreter(model_content=blob, num_threads=_THREADS.value)
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    interpreter.resize_tensor_input(source["index"], [_TEST_BATCH, *data.x_test.shape[1:]])
-    interpreter.allocate_tensors()
-    scale, zero_point = source["quantization"]
-    right = 0
-    for first in range(0, len(data.x_test), _TEST_BATCH):
-        images = data.x_test[first : first + _TEST_BATCH]
-        if source["dtype"] != np.float32:
-            images = np.clip(np.round(images / scale) + zero_point, -128, 127).astype(np.int8)
-        interpreter.set_tensor(source["index"], images)
-        interpreter.invoke()
-        outputs = interpreter.get_tensor(target["index"])
-        right += int((outputs.argmax(1) == data.y_test[first : first + _TEST_BATCH]).sum())
+    outputs = tflite_files.predict(blob, data.x_test, _TEST_BATCH)
     return {
         "bytes": len(blob),
         "keras_accuracy": round(100 * moves.accuracies[0], 2),
         "snapped_accuracy": round(100 * moves.accuracies[1], 2),
-        "tflite_accuracy": round(100 * right / len(data.y_test), 2),
+        "tflite_accuracy": round(100 * float((outputs.argmax(1) == data.y_test).mean()), 2),
     }
 
 

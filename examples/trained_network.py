@@ -1,0 +1,82 @@
+"""Tries the trained network of this repository: ResNet-8, 2-bit weights, 8-bit activations.
+
+    python examples/trained_network.py                               # bundled photographs
+    python examples/trained_network.py --images=cat.jpg,holidays     # files, folders of them
+    python examples/trained_network.py --data_dir=.../cifar-10-batches-py
+
+Without --data_dir it says what it takes each photograph for, in Keras and in the integer file; with
+it, how many of CIFAR-10's 10,000 test images both tell right.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import datasets
+import numpy as np
+import photographs
+import saved_models
+import tflite_files
+from absl import app, flags
+
+import wrpn_tf
+
+_IMAGES = flags.DEFINE_list("images", None, "Image files, or folders of them.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py: the test set.")
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "results" / "trained"
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+def main(argv: list[str]) -> None:
+    """Loads the network and its file, and shows their answers."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
+    model = saved_models.load(str(FOLDER / "resnet8_w2a8.keras"))
+    blob = (FOLDER / "resnet8_w2a8_int8.tflite").read_bytes()
+    mean = np.load(FOLDER / "mean.npy")  # CIFAR-10's mean training image, which is subtracted
+    print(f"{wrpn_tf.summary(model)}\n\nThe file has {len(blob):,} bytes.\n")
+    try:
+        if _DATA_DIR.value is not None:
+            data = datasets.load("cifar10", _DATA_DIR.value)
+        else:
+            images = photographs.load(_IMAGES.value, mean.shape)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    if _DATA_DIR.value is not None:
+        for name, outputs in answers(model, blob, data.x_test - mean).items():
+            right = (outputs.argmax(axis=1) == data.y_test).mean()
+            print(f"{name:8}{right:.2%} of {len(data.y_test):,} test images told right")
+        return
+    batch = np.stack(list(images.values())) - mean
+    told = [outputs.argmax(axis=1) for outputs in answers(model, blob, batch).values()]
+    print(f"{'photograph':24}{'Keras':14}file")
+    for name, *classes in zip(images, *told, strict=True):
+        print(f"{name:24}" + "".join(f"{CLASSES[index]:14}" for index in classes))
+
+
+def answers(model: object, blob: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the Keras model and the integer file give for images."""
+    return {
+        "Keras": model.predict(images, 500, verbose=0),
+        "file": tflite_files.predict(blob, images),
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)
