@@ -5,7 +5,7 @@ TensorFlow's fused kernels, one pass forward and one backward; with another Kera
 one bit, the same formula in `keras.ops`.
 
 Forward values equal `wrpn_tf.grid`'s to the bit. Gradient: 1 inside the clip range, its ends
-included, 0 outside.
+included, 0 outside; `straight_through` gives any other.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def round_to_integers(x: Any, grid: Grid) -> Any:
     """
     if isinstance(grid, SignGrid):
         signs = ops.where(x >= 0, ops.ones_like(x), -ops.ones_like(x))
-        return _straight_through(x, signs, ops.ones_like(x))
+        return straight_through(x, signs, ops.ones_like(x))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -111,7 +111,18 @@ def round_to_integers(x: Any, grid: Grid) -> Any:
         )
     inside = ops.cast((x >= grid.low) & (x <= grid.high), x.dtype)
     clipped = ops.clip(x, grid.low, grid.high)
-    return _straight_through(x, ops.floor(clipped - grid.low + grid.low + 0.5), inside)
+    return straight_through(x, ops.floor(clipped - grid.low + grid.low + 0.5), inside)
+
+
+def straight_through(x: Any, value: Any, gradient: Any) -> Any:
+    """Returns `value` forward, with `gradient` as the derivative with respect to x.
+
+    Args:
+        x: float32 tensor.
+        value: Tensor of its shape.
+        gradient: Tensor of its shape.
+    """
+    return ops.stop_gradient(value) + _surrogate(x) * ops.stop_gradient(gradient)
 
 
 def _fake_quantize_between(x: Any, steps: int, smallest: Any, largest: Any) -> Any:
@@ -130,14 +141,9 @@ def _fake_quantize_between(x: Any, steps: int, smallest: Any, largest: Any) -> A
     above = ops.cast(x > nudged_largest, x.dtype)
     below = ops.cast(x < nudged_smallest, x.dtype)
     ends = _surrogate(largest) * above + _surrogate(smallest) * below
-    return _straight_through(x, rounded, 1 - above - below) + ends
+    return straight_through(x, rounded, 1 - above - below) + ends
 
 
 def _surrogate(x: Any) -> Any:
     """0 forward, the gradient of x backward."""
     return x - ops.stop_gradient(x)
-
-
-def _straight_through(x: Any, value: Any, gradient: Any) -> Any:
-    """`value` forward, `gradient` as the derivative with respect to x."""
-    return ops.stop_gradient(value) + _surrogate(x) * ops.stop_gradient(gradient)

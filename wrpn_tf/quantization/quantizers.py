@@ -22,12 +22,14 @@ from wrpn_tf.quantization.fake_quantize import (
     fake_quantize_affine,
     round_to_integers,
     smallest_level,
+    straight_through,
 )
 from wrpn_tf.quantization.quantizer_variables import add_variable
 from wrpn_tf.quantization.weight_scale import (
     check_weight_scale,
     compute_weight_scale,
     divide_by_step,
+    follows_weights,
 )
 
 _SMALLEST_RANGE = 1e-3
@@ -82,7 +84,9 @@ class WRPNWeightQuantizer(Quantizer):
 
     w_k = step * round(clip(w / step, -L, L)), L = 2^(k-1) - 1, step = largest / L; 2-bit weights
     are ternary. One bit: sign(w) mean(abs(w)), sign(0) = +1. Straight-through gradient: 1 where
-    abs(w) <= largest (one bit: where abs(w) <= 1), else 0; the step gets none.
+    abs(w) <= largest (one bit: where abs(w) <= 1), else 0; the step gets none. Where `largest`
+    follows the weights (`"mean"`, `"max"`), the gradient is 1 everywhere: among ternary weights
+    22 % of a normal distribution lie beyond the largest level and would be stuck there.
 
     Args:
         num_bits: 1..8.
@@ -121,7 +125,10 @@ class WRPNWeightQuantizer(Quantizer):
         if self.num_bits == 1:
             inside = ops.cast(ops.abs(latent) <= 1, "float32")
             scaled = ops.stop_gradient(scaled) + (scaled - ops.stop_gradient(scaled)) * inside
-        return ops.cast(round_to_integers(scaled, self.grid) * step, inputs.dtype)
+        quantized = round_to_integers(scaled, self.grid) * step
+        if self.num_bits > 1 and follows_weights(self.weight_scale):
+            quantized = straight_through(latent, quantized, ops.ones_like(latent))
+        return ops.cast(quantized, inputs.dtype)
 
     def scale(self, weights: Any) -> npt.NDArray[np.float32]:
         """Returns the step between levels, broadcastable against `weights`."""

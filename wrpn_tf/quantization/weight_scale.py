@@ -40,6 +40,11 @@ def check_weight_scale(weight_scale: str | float) -> str | float:
     )
 
 
+def follows_weights(weight_scale: str | float) -> bool:
+    """Whether the scale is computed from the weights' values, of every training step anew."""
+    return isinstance(weight_scale, str) and weight_scale.startswith(("mean", "max"))
+
+
 def compute_weight_scale(
     weights: Any, num_bits: int, weight_scale: str | float, channel_axes: Sequence[int]
 ) -> Any:
