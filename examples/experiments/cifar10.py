@@ -19,16 +19,16 @@ half hours; of ResNet-20 three times that.
 
 from __future__ import annotations
 
-import concurrent.futures
 import pathlib
 import subprocess
 import sys
-import threading
 
 import cifar10_config
+import cifar10_queue
 import cifar10_report
 from absl import app, flags
 from cifar10_config import Run
+from cifar10_queue import Job
 
 _HERE = pathlib.Path(__file__).resolve().parent
 
@@ -54,134 +54,61 @@ def main(argv: list[str]) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
     failed = [] if _REPORT_ONLY.value else train_all(runs)
-    report = cifar10_report.write(runs, pathlib.Path(_OUT_DIR.value))
-    print(report)
+    print(cifar10_report.write(runs, pathlib.Path(_OUT_DIR.value)))
     if failed:
-        sys.exit(f"Failed: {', '.join(failed)}; their output is in {_WORK_DIR.value}.")
+        sys.exit(f"Failed: {', '.join(failed)}; their logs are in {_WORK_DIR.value}.")
 
 
 def train_all(runs: dict[str, Run]) -> list[str]:
     """Trains the runs that have no result yet; returns the names of those that failed."""
-    jobs = todo(runs)
-    if not jobs:
-        return []
-    if _DATA_DIR.value is None:
+    only = set(runs if _ONLY.value is None else _ONLY.value)
+    if not only <= set(runs):
+        unknown = ", ".join(sorted(only - set(runs)))
+        raise app.UsageError(f"--only must name runs of {_CONFIG.value}, got {unknown}.")
+    todo = cifar10_queue.jobs(runs, only, _SEEDS.value, _is_finished)
+    if _TOOLS_PYTHON.value is None:
+        left_out = {job.run.name: None for job in todo if job.run.needs_other_environment}
+        if left_out:
+            print(f"Left out, for want of --tools_python: {', '.join(left_out)}.")
+        todo = [job for job in todo if job.run.name not in left_out]
+    if todo and _DATA_DIR.value is None:
         raise app.UsageError("--data_dir must be given to train; --report_only trains nothing.")
-    if _TEACHER.value is None and any(run.distill is not None for run, _ in jobs):
+    if _TEACHER.value is None and any(job.run.distill is not None for job in todo):
         raise app.UsageError("--teacher must be given for runs that are distilled.")
-    queue = Queue(jobs)
-    with concurrent.futures.ThreadPoolExecutor(_WORKERS.value) as pool:
-        workers = [pool.submit(queue.work) for _ in range(_WORKERS.value)]
-        for worker in workers:
-            worker.result()
-    return queue.failed
+    return cifar10_queue.Queue(todo, train, _is_finished, _WORKERS.value).run()
 
 
-def todo(runs: dict[str, Run]) -> list[tuple[Run, int]]:
-    """The runs without a result, all of seed 0 first."""
-    unknown = set(_ONLY.value or ()) - set(runs)
-    if unknown:
-        raise app.UsageError(
-            f"--only must name runs of {_CONFIG.value}, got {', '.join(sorted(unknown))}."
-        )
-    most = max(run.seeds for run in runs.values())
-    jobs = [
-        (run, seed)
-        for seed in range(min(most, _SEEDS.value or most))
-        for run in runs.values()
-        if seed < run.seeds and (_ONLY.value is None or run.name in _ONLY.value)
-    ]
-    jobs = [job for job in jobs if not _result(job).exists()]
-    left_out = [run.name for run, _ in jobs if run.needs_other_environment]
-    if left_out and _TOOLS_PYTHON.value is None:
-        print(f"Left out, for want of --tools_python: {', '.join(dict.fromkeys(left_out))}.")
-        jobs = [(run, seed) for run, seed in jobs if not run.needs_other_environment]
-    return jobs
-
-
-class Queue:
-    """Runs in order, a run that starts from another's weights once those are there."""
-
-    def __init__(self, jobs: list[tuple[Run, int]]):
-        self._jobs = list(jobs)
-        self._count = len(jobs)
-        self._running: set[tuple[str, int]] = set()
-        self._changed = threading.Condition()
-        self.failed: list[str] = []
-
-    def work(self) -> None:
-        """Trains one run after the other until there is none left."""
-        while (job := self._next()) is not None:
-            run, seed = job
-            code = _train(run, seed)
-            with self._changed:
-                self._running.remove((run.name, seed))
-                if code:
-                    self.failed.append(f"{run.name} (seed {seed})")
-                self._changed.notify_all()
-
-    def _next(self) -> tuple[Run, int] | None:
-        with self._changed:
-            while self._jobs:
-                ready = [job for job in self._jobs if self._is_ready(job)]
-                if ready:
-                    self._jobs.remove(ready[0])
-                    run, seed = ready[0]
-                    self._running.add((run.name, seed))
-                    print(
-                        f"[{self._count - len(self._jobs)}/{self._count}] {run.name}, seed {seed}"
-                    )
-                    return ready[0]
-                if not self._running:
-                    self.failed += [
-                        f"{r.name} (seed {s}): `start` is missing" for r, s in self._jobs
-                    ]
-                    self._jobs.clear()
-                    return None
-                self._changed.wait()
-        return None
-
-    @staticmethod
-    def _is_ready(job: tuple[Run, int]) -> bool:
-        run, seed = job
-        return run.start is None or _result_file(run.start, seed).exists()
-
-
-def _train(run: Run, seed: int) -> int:
+def train(job: Job) -> int:
     """Trains in a new process, whose lines are shown and kept; returns its exit code."""
-    flags_of_run = {
+    flags_of_job = {
         "config": _CONFIG.value,
-        "run": run.name,
-        "seed": seed,
+        "run": job.run.name,
+        "seed": job.seed,
         "data_dir": _DATA_DIR.value,
         "out_dir": _OUT_DIR.value,
         "work_dir": _WORK_DIR.value,
         "threads": _THREADS.value,
     }
-    if run.distill is not None:
-        flags_of_run["teacher"] = _TEACHER.value
-    python = _TOOLS_PYTHON.value if run.needs_other_environment else sys.executable
+    if job.run.distill is not None:
+        flags_of_job["teacher"] = _TEACHER.value
+    python = _TOOLS_PYTHON.value if job.run.needs_other_environment else sys.executable
     command = [python, str(_HERE / "cifar10_train.py")]
-    command += [f"--{name}={value}" for name, value in flags_of_run.items()]
-    log = pathlib.Path(_WORK_DIR.value) / f"{run.name}_seed{seed}.log"
+    command += [f"--{name}={value}" for name, value in flags_of_job.items()]
+    log = pathlib.Path(_WORK_DIR.value) / f"{job.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{job.name}: starts", flush=True)
     with (
         log.open("a") as file,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as process,
     ):
         for line in process.stdout or ():
             file.write(line)
-            print(f"{run.name} {seed}: {line}", end="", flush=True)
+            print(f"{job.name}: {line}", end="", flush=True)
     return process.returncode
 
 
-def _result(job: tuple[Run, int]) -> pathlib.Path:
-    run, seed = job
-    return _result_file(run.name, seed)
-
-
-def _result_file(name: str, seed: int) -> pathlib.Path:
-    return pathlib.Path(_OUT_DIR.value) / f"{name}_seed{seed}.json"
+def _is_finished(name: str, seed: int) -> bool:
+    return (pathlib.Path(_OUT_DIR.value) / f"{name}_seed{seed}.json").exists()
 
 
 if __name__ == "__main__":

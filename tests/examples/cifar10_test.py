@@ -138,20 +138,15 @@ def small_network():
 def test_killed_run_goes_on_as_if_it_had_not_been(
     runs, small_network, folder, tmp_path, monkeypatch
 ):
-    import cifar10_train
+    import cifar10_training
     import datasets
-    from absl import flags
 
-    if not flags.FLAGS.is_parsed():
-        arguments = ["test", "--config=x", "--run=x", f"--data_dir={folder}"]
-        flags.FLAGS(arguments)
-    data = cifar10_train.Images(datasets.load("cifar10", str(folder)))
-    plan = dataclasses.replace(runs["w2a8"].schedule, epochs=3, batch_size=25)
-    run = dataclasses.replace(runs["w2a8"], schedule=plan)
+    data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
+    schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=3, batch_size=25)
 
     def trained(name, stop_after=None):
         model = small_network()
-        files = cifar10_train.RunFiles(name, 0, str(tmp_path / "out"), str(tmp_path / "work"))
+        files = cifar10_training.RunFiles(name, 0, str(tmp_path / "out"), str(tmp_path / "work"))
         with monkeypatch.context() as patch:
             if stop_after is not None:
                 accuracy = data.accuracy
@@ -162,7 +157,7 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
                     return accuracy(net)
 
                 patch.setattr(data, "accuracy", interrupted)
-            cifar10_train.train(run, model, model, data, files)
+            cifar10_training.train(schedule, 0, model, model, data, files)
         rows = files.rows()
         return model, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
@@ -174,6 +169,51 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
     assert resumed_rows == rows
     for value, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+@pytest.fixture
+def trained(runs):
+    """Runs a queue of two workers; returns what was trained, in order, and what failed."""
+    import cifar10_queue
+
+    def run(only=None, done=(), failing=(), seeds=None):
+        done = set(done)
+        order = []
+
+        def train(job):
+            order.append(job.name)
+            if job.name in failing:
+                return 1
+            done.add((job.run.name, job.seed))
+            return 0
+
+        def finished(name, seed):
+            return (name, seed) in done
+
+        jobs = cifar10_queue.jobs(runs, set(only or runs), seeds, finished)
+        return order, cifar10_queue.Queue(jobs, train, finished, workers=2).run()
+
+    return run
+
+
+def test_queue_trains_each_missing_run_once_and_first_seeds_first(trained):
+    order, failed = trained(only=["float", "w2a8", "w2a2"], done=[("w2a8", 0)])
+    assert sorted(order) == ["float_seed0", "float_seed1", "w2a2_seed0", "w2a8_seed1"]
+    assert set(order[:2]) == {"float_seed0", "w2a2_seed0"}
+    assert not failed
+    assert trained(only=["w2a2"], done=[("w2a2", 0)]) == ([], [])
+
+
+def test_queue_starts_a_run_after_the_one_whose_weights_it_takes(trained):
+    order, failed = trained(only=["w2a8_apprentice_c", "float"], seeds=1)
+    assert order == ["float_seed0", "w2a8_apprentice_c_seed0"]
+    assert not failed
+
+
+def test_queue_names_what_failed_and_what_could_not_start(trained):
+    order, failed = trained(only=["w2a8_apprentice_c", "float"], failing=["float_seed0"], seeds=1)
+    assert order == ["float_seed0"]
+    assert failed == ["float_seed0", "w2a8_apprentice_c_seed0"]
 
 
 @pytest.fixture
