@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
         model = cifar10_networks.build(run, start.weights)
         images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
         wrpn_tf.calibrate(model, images, verbose=False)
-    result: dict[str, Any] = {"run": dataclasses.asdict(run), "seed": _SEED.value}
+    result = {"run": dataclasses.asdict(run), "seed": _SEED.value, **_provenance()}
     trainer = model
     if run.distill is not None:
         teacher = tf_keras.models.load_model(_TEACHER.value, compile=False)
@@ -80,7 +80,6 @@ def main(argv: list[str]) -> None:
         "parameters": model.count_params(),
         "test_accuracy": float(rows[-1]["test_accuracy"]),
         "seconds": round(sum(float(row["seconds"]) for row in rows)),
-        **_provenance(),
     }
     if run.export:
         result["export"] = export(model, data, files)
