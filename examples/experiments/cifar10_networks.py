@@ -1,8 +1,8 @@
 """The networks of `cifar10.py`: float, ours, and those of tfmot, QKeras and Larq.
 
-All are tf_keras networks that start from the same random weights. The other tools quantize the
-same layers as the papers: all but the first and the last. Each is used as its documentation has it
-for residual networks, in the variant that fits a 2-bit net best:
+All are trained as tf_keras networks that start from the same random weights. The other tools
+quantize the same layers as the papers: all but the first and the last. Each is used as its
+documentation has it for residual networks, in the variant that fits a 2-bit net best:
 
 * tfmot: `DefaultNBitQuantizeScheme`; weights in the range of their extremes, activations in a
   moving average's.
@@ -26,14 +26,15 @@ _FIRST = ("stem_conv", "stem_bn")
 _LAST = "predictions"
 
 
-def build(run: Run, weights: pathlib.Path | None = None) -> Any:
+def build(run: Run, weights: pathlib.Path | None = None, keras_flavor: str = "tf_keras") -> Any:
     """Returns the network of a run before its training.
 
     Args:
         run: The run.
         weights: An .h5 file of the float network's weights to start from; random ones by default.
+        keras_flavor: "keras" for Keras 3, which the other tools do not know.
     """
-    network = wrpn_tf.applications.CIFARResNet(run.depth, keras_flavor="tf_keras")
+    network = wrpn_tf.applications.CIFARResNet(run.depth, keras_flavor=keras_flavor)
     if weights is not None:
         network.load_weights(weights)
     if run.quantize is not None:
