@@ -67,14 +67,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
             exports,
         ]
     parts += ["## How each net was obtained", _provenance(rows)]
-    missing = [
-        f"{name} (seed {seed})"
-        for name, run in runs.items()
-        for seed in range(run.seeds)
-        if name not in rows or seed not in rows[name].nets
-    ]
-    if missing:
-        parts.append(f"Not run yet: {', '.join(missing)}.")
+    parts.append(_missing(runs, rows))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -253,6 +246,19 @@ def _provenance(rows: Mapping[str, Row]) -> str:
             )
     header = ["run", "seed", "commit", "with", "hardware", "minutes", "date"]
     return _table(header, lines)
+
+
+def _missing(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
+    lines = []
+    for seed in range(max(run.seeds for run in runs.values())):
+        names = [
+            name
+            for name, run in runs.items()
+            if seed < run.seeds and (name not in rows or seed not in rows[name].nets)
+        ]
+        if names:
+            lines.append(f"Not run yet with seed {seed}: {', '.join(names)}.")
+    return "\n\n".join(lines)
 
 
 def _verdict(held: bool) -> str:

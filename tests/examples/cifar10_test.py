@@ -280,7 +280,7 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert "at most 85 % of the epochs | 67%, 97% | **missed** |" in text
     assert "| 2W/8A, seed 0: file within 0.1 of Keras | +0.10 | reached |" in text
     assert "| 2W/8A, Apprentice B | 2W/8A | 0 | 84.00 | 20 of 30 |" in text
-    assert "w2a8_both (seed 0)" in text.split("Not run yet: ")[1]
+    assert "w2a8_both, qkeras_w2a8" in text.split("Not run yet with seed 0: ")[1]
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
 
 
