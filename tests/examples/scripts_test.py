@@ -45,6 +45,7 @@ RUNS = {
         ["export_and_verify.py", "--epochs=1", "--images=4", "--storages=int8,int2"],
         "EXACT: ",
     ),
+    "trained network": (["trained_network.py"], "photograph              Keras"),
     "tfmot, one layer": (
         ["tfmot_interoperability.py", "--use=config", "--epochs=1"],
         "quant_conv2                 QuantizeWrapperV2   3\n",
