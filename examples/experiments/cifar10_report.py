@@ -14,6 +14,7 @@ from wrpn_tf.whole_file import write_whole
 _LARGEST_LOSS = 1.0  # What 2W/8A may lose against float, in points.
 _SHARE_OF_EPOCHS = 0.85
 _LARGEST_EXPORT_LOSS = 0.1
+_EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
 
 def write(runs: Mapping[str, Run], folder: pathlib.Path) -> str:
@@ -138,71 +139,68 @@ def _accuracies(rows: Mapping[str, Row]) -> str:
 
 
 def _difference(row: Row, reference: Row | None) -> str:
-    if reference is None or not set(row.nets) & set(reference.nets):
-        return ""
-    return f"{row.ahead_of(reference):+.2f}"
+    ahead = None if reference is None else row.ahead_of(reference)
+    return "" if ahead is None else f"{ahead:+.2f}"
 
 
 def _figures(rows: Mapping[str, Row]) -> str:
     """What was to be reached, and whether it was."""
-    lines = []
-
-    def compare(figure: str, name: str, other: str, least: float) -> None:
-        if name in rows and other in rows:
-            ahead = rows[name].ahead_of(rows[other])
-            lines.append([figure, f"{ahead:+.2f}", _verdict(ahead >= least)])
-
-    compare("2W/8A, widened and distilled, at least float", "w2a8_both", "float", 0.0)
-    compare(f"2W/8A plain within {_LARGEST_LOSS:g} of float", "w2a8", "float", -_LARGEST_LOSS)
+    lines = [
+        *_ahead("2W/8A, widened and distilled, at least float", rows, "w2a8_both", "float", 0.0),
+        *_ahead("2W/8A plain within 1 of float", rows, "w2a8", "float", -_LARGEST_LOSS),
+    ]
     for row in rows.values():
         ours = cifar10_results.ours_of(row, rows) if row.run.tool is not None else None
-        if ours is not None:
-            ahead = ours.ahead_of(row)
+        ahead = None if ours is None else ours.ahead_of(row)
+        if ahead is not None:
             lines.append([f"ahead of {row.run.title}", f"{ahead:+.2f}", _verdict(ahead > 0)])
-    for row in rows.values():
-        plain = cifar10_results.plain_of(row, rows)
-        if row.run.distill is None or plain is None:
-            continue
-        shares = [_share(row, plain, seed) for seed in _common(row, plain)]
-        if shares:
+    for row, plain in _distilled(rows):
+        reached = [own.epochs_to(its.accuracy) for own, its in row.pairs(plain)]
+        if reached:
+            shares = [None if r is None else r / plain.run.schedule.epochs for r in reached]
             figure = f"{row.run.title}: plain student's accuracy in at most 85 % of the epochs"
-            told = ", ".join("never" if s is None else f"{s:.0%}" for s in shares)
-            held = all(s is not None and s <= _SHARE_OF_EPOCHS for s in shares)
+            told = ", ".join("never" if share is None else f"{share:.0%}" for share in shares)
+            held = all(share is not None and share <= _SHARE_OF_EPOCHS for share in shares)
             lines.append([figure, told, _verdict(held)])
     for row in rows.values():
         for net in row.nets.values():
             if "export" in net.result:
                 made = net.result["export"]
-                moved = made["tflite_accuracy"] - made["keras_accuracy"]
+                moved = round(made["tflite_accuracy"] - made["keras_accuracy"], 2)
                 figure = f"{row.run.title}, seed {net.seed}: file within 0.1 of Keras"
-                held = abs(moved) <= _LARGEST_EXPORT_LOSS + 1e-9
+                held = abs(moved) <= _LARGEST_EXPORT_LOSS
                 lines.append([figure, f"{moved:+.2f}", _verdict(held)])
     return _table(["figure", "measured", ""], lines)
 
 
+def _ahead(
+    figure: str, rows: Mapping[str, Row], name: str, other: str, least: float
+) -> list[list[str]]:
+    """The line that compares two rows; none while they have no seed in common."""
+    ahead = rows[name].ahead_of(rows[other]) if name in rows and other in rows else None
+    return [] if ahead is None else [[figure, f"{ahead:+.2f}", _verdict(ahead >= least)]]
+
+
+def _distilled(rows: Mapping[str, Row]) -> list[tuple[Row, Row]]:
+    """The distilled rows, each with that of the plain student."""
+    pairs = [
+        (row, cifar10_results.plain_of(row, rows))
+        for row in rows.values()
+        if row.run.distill is not None
+    ]
+    return [(row, plain) for row, plain in pairs if plain is not None]
+
+
 def _convergence(rows: Mapping[str, Row]) -> str:
     lines = []
-    for row in rows.values():
-        plain = cifar10_results.plain_of(row, rows)
-        if row.run.distill is None or plain is None:
-            continue
-        for seed in _common(row, plain):
-            target = plain.nets[seed].accuracy
-            reached = row.nets[seed].epochs_to(target)
-            epochs = len(plain.nets[seed].curve)
-            told = "not reached" if reached is None else f"{reached} of {epochs}"
-            lines.append([row.run.title, plain.run.title, str(seed), f"{target:.2f}", told])
+    for row, plain in _distilled(rows):
+        for own, its in row.pairs(plain):
+            reached = own.epochs_to(its.accuracy)
+            told = "not reached" if reached is None else f"{reached} of {len(its.curve)}"
+            target = f"{its.accuracy:.2f}"
+            lines.append([row.run.title, plain.run.title, str(own.seed), target, told])
     header = ["distilled", "plain", "seed", "plain's last accuracy, %", "reached in epoch"]
     return _table(header, lines) if lines else ""
-
-
-def _share(row: Row, plain: Row, seed: int) -> float | None:
-    reached = row.nets[seed].epochs_to(plain.nets[seed].accuracy)
-    return None if reached is None else reached / len(plain.nets[seed].curve)
-
-
-def _common(row: Row, other: Row) -> list[int]:
-    return sorted(set(row.nets) & set(other.nets))
 
 
 def _exports(rows: Mapping[str, Row]) -> str:
@@ -219,9 +217,6 @@ def _exports(rows: Mapping[str, Row]) -> str:
     ]
     header = ["net", "seed", "Keras, %", "snapped, %", "file, %", "bytes"]
     return _table(header, lines) if lines else ""
-
-
-_EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
 
 def _provenance(rows: Mapping[str, Row]) -> str:

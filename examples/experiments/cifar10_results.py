@@ -60,14 +60,16 @@ class Row:
         accuracies = [net.accuracy for net in self.nets.values()]
         return statistics.stdev(accuracies) if len(accuracies) > 1 else None
 
-    def ahead_of(self, other: Row) -> float:
-        """Mean difference to another row, of the seeds that both have."""
+    def pairs(self, other: Row) -> list[tuple[Finished, Finished]]:
+        """This row's nets and another's, of the seeds that both have."""
         common = sorted(set(self.nets) & set(other.nets))
-        if not common:
-            raise ValueError(f"{self.run.name} and {other.run.name} have no seed in common.")
-        return statistics.mean(
-            self.nets[seed].accuracy - other.nets[seed].accuracy for seed in common
-        )
+        return [(self.nets[seed], other.nets[seed]) for seed in common]
+
+    def ahead_of(self, other: Row) -> float | None:
+        """Mean difference to another row, of the seeds that both have; None if there are none."""
+        differences = [own.accuracy - its.accuracy for own, its in self.pairs(other)]
+        # Accuracies have two decimals; a bound that is met exactly must not miss by an ulp.
+        return round(statistics.mean(differences), 4) if differences else None
 
 
 def read(runs: Mapping[str, Run], folder: pathlib.Path) -> dict[str, Row]:

@@ -284,6 +284,26 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
 
 
+def test_rows_without_a_common_seed_are_not_compared(runs, results):
+    import cifar10_report
+
+    results("float", 0, 85.0)
+    results("w2a8", 1, 84.5)
+    folder = results("larq_w2a8", 0, 84.0)
+    text = cifar10_report.write(runs, folder)
+    assert "| 2W/8A | 84.50 | 1 |  |" in text
+    assert "ahead of" not in text
+    assert "plain within" not in text
+
+
+def test_bound_that_is_met_exactly_is_reached(runs, results):
+    import cifar10_report
+
+    results("float", 0, 85.91)
+    folder = results("w2a8", 0, 84.91)
+    assert "| -1.00 | reached |" in cifar10_report.write(runs, folder)
+
+
 def test_result_of_another_configuration_is_refused(runs, results):
     import cifar10_results
 
