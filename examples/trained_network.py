@@ -17,6 +17,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import datasets
+import keras
 import numpy as np
 import photographs
 import saved_models
@@ -52,25 +53,32 @@ def main(argv: list[str]) -> None:
     mean = np.load(FOLDER / "mean.npy")  # CIFAR-10's mean training image, which is subtracted
     print(f"{wrpn_tf.summary(model)}\n\nThe file has {len(blob):,} bytes.\n")
     try:
-        if _DATA_DIR.value is not None:
-            data = datasets.load("cifar10", _DATA_DIR.value)
+        if _DATA_DIR.value is None:
+            tell(model, blob, mean)
         else:
-            images = photographs.load(_IMAGES.value, mean.shape)
+            count(model, blob, mean)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
-    if _DATA_DIR.value is not None:
-        for name, outputs in answers(model, blob, data.x_test - mean).items():
-            right = (outputs.argmax(axis=1) == data.y_test).mean()
-            print(f"{name:8}{right:.2%} of {len(data.y_test):,} test images told right")
-        return
-    batch = np.stack(list(images.values())) - mean
-    told = [outputs.argmax(axis=1) for outputs in answers(model, blob, batch).values()]
+
+
+def tell(model: keras.Model, blob: bytes, mean: np.ndarray) -> None:
+    """Prints what each photograph is taken for."""
+    images = photographs.load(_IMAGES.value, mean.shape)
+    outputs = answers(model, blob, np.stack(list(images.values())) - mean).values()
     print(f"{'photograph':24}{'Keras':14}file")
-    for name, *classes in zip(images, *told, strict=True):
+    for name, *classes in zip(images, *(x.argmax(axis=1) for x in outputs), strict=True):
         print(f"{name:24}" + "".join(f"{CLASSES[index]:14}" for index in classes))
 
 
-def answers(model: object, blob: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
+def count(model: keras.Model, blob: bytes, mean: np.ndarray) -> None:
+    """Prints how many of CIFAR-10's test images are told right."""
+    data = datasets.load("cifar10", _DATA_DIR.value)
+    for name, outputs in answers(model, blob, data.x_test - mean).items():
+        right = (outputs.argmax(axis=1) == data.y_test).mean()
+        print(f"{name:8}{right:.2%} of {len(data.y_test):,} test images told right")
+
+
+def answers(model: keras.Model, blob: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
     """What the Keras model and the integer file give for images."""
     return {
         "Keras": model.predict(images, 500, verbose=0),

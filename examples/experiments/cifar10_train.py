@@ -53,7 +53,10 @@ def main(argv: list[str]) -> None:
     del argv
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    run = cifar10_config.read(_CONFIG.value)[_RUN.value]
+    runs = cifar10_config.read(_CONFIG.value)
+    if _RUN.value not in runs:
+        raise app.UsageError(f"--run must be one of {', '.join(runs)}, got {_RUN.value}.")
+    run = runs[_RUN.value]
     if run.distill is not None and _TEACHER.value is None:
         raise app.UsageError(f"--teacher must be given for {run.name}, which is distilled.")
     data = Images(datasets.load("cifar10", _DATA_DIR.value))
