@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import pathlib
+import re
 import sys
 
 import pytest
@@ -204,6 +205,17 @@ def test_every_test_target_runs_its_own_files(project):
         if target.rule == "py_test":
             assert target.main in target.srcs, target.name
             assert [src for src in target.srcs if src.endswith("_test.py")], target.name
+
+
+def test_imported_scripts_share_no_flag(project):
+    # absl's flags are one set per process: importing a second script with one's flag would fail.
+    modules = [found.module for imports in project.imports.values() for found in imports]
+    imported = {module.removeprefix("examples.").partition(".")[0] for module in modules}
+    files = [ROOT / file for file in project.files if file.startswith("examples/")]
+    sources = [file.read_text() for file in files if file.stem in imported]
+    names = [name for source in sources for name in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source)]
+    assert "figure" in names  # of reproduce_papers.py
+    assert len(names) == len(set(names)), sorted(names)
 
 
 def test_engine_layers_know_only_numpy(project):

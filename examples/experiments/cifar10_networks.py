@@ -45,6 +45,27 @@ def build(run: Run, weights: pathlib.Path | None = None, keras_flavor: str = "tf
     return network
 
 
+def copy_weights(source: Any, target: Any) -> None:
+    """Copies a quantized tf_keras model's weights to the same model in Keras 3, by name.
+
+    Raises:
+        KeyError: If a weight of the target has none in the source.
+    """
+    values = {
+        (layer.name, _short(layer.name, variable.name.partition(":")[0])): variable.numpy()
+        for layer in source.layers
+        for variable in layer.weights
+    }
+    for layer in target.layers:
+        for variable in layer.weights:
+            variable.assign(values[layer.name, _short(layer.name, variable.path)])
+
+
+def _short(layer: str, name: str) -> str:
+    """`kernel`, `smallest`: the flavors put different words before it."""
+    return name.split("/")[-1].removeprefix(f"{layer}_").removeprefix("output_")
+
+
 def _tfmot(network: Any, num_bits_weight: int, num_bits_activation: int) -> Any:
     import tensorflow_model_optimization as tfmot
     from tensorflow_model_optimization.python.core.quantization.keras.experimental.default_n_bit import (  # noqa: E501

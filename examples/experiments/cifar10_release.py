@@ -17,7 +17,6 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
 from absl import app, flags
 
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> None:
     trained = cifar10_networks.build(run)
     trained.load_weights(files.weights)
     model = cifar10_networks.build(run, keras_flavor="keras")
-    copy_weights(trained, model)
+    cifar10_networks.copy_weights(trained, model)
     data = Images(datasets.load("cifar10", _DATA_DIR.value))
     accuracy = data.accuracy(model)
     expected = json.loads(files.json.read_text())["test_accuracy"]
@@ -75,27 +74,6 @@ def main(argv: list[str]) -> None:
     write_whole(blob, target / f"{stem}_int8.tflite")
     np.save(target / "mean.npy", data.mean)
     print(f"{run.title}: {accuracy:.2f} %, {len(blob):,} bytes as an integer file.")
-
-
-def copy_weights(source: object, target: keras.Model) -> None:
-    """Copies a quantized tf_keras model's weights to the same model in Keras 3, by name.
-
-    Raises:
-        KeyError: If a weight of the target has none in the source.
-    """
-    values = {
-        (layer.name, _short(layer.name, variable.name.partition(":")[0])): variable.numpy()
-        for layer in source.layers
-        for variable in layer.weights
-    }
-    for layer in target.layers:
-        for variable in layer.weights:
-            variable.assign(values[layer.name, _short(layer.name, variable.path)])
-
-
-def _short(layer: str, name: str) -> str:
-    """`kernel`, `smallest`: the flavors put different words before it."""
-    return name.split("/")[-1].removeprefix(f"{layer}_").removeprefix("output_")
 
 
 if __name__ == "__main__":

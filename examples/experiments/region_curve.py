@@ -35,6 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import datasets
 import region_networks
 import region_report
+import region_rows
 import region_settings
 import tensorflow as tf
 import tf_keras
@@ -58,25 +59,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of all training.")
 _WORK_DIR = flags.DEFINE_string("work_dir", "region_curve_models", "Trained nets.")
 _OUT = flags.DEFINE_string("out", "region_curve.csv", "CSV file of finished rows.")
 
-_COLUMNS = (
-    "weights",
-    "metric",
-    "bits",
-    "target",
-    "images",
-    "accuracy",
-    "accuracy_error",
-    "difference",
-    "difference_error",
-    "agreement",
-    "saved",
-    "saved_with_metric",
-    "least_saved",
-    "most_saved",
-    "seed",
-    "epochs",
-    "seconds",
-)
 _CALIBRATION_IMAGES = 500
 _BATCH = 500
 
@@ -153,7 +135,7 @@ class Bench:
             "least_saved": np.quantile(saved, 0.05),
             "most_saved": np.quantile(saved, 0.95),
         }
-        name = dict(zip(_COLUMNS, setting.key, strict=False))
+        name = dict(zip(region_rows.COLUMNS, setting.key, strict=False))
         return {
             **name,
             "images": len(right),
@@ -217,13 +199,13 @@ def _finished(path: pathlib.Path) -> set[tuple[str, ...]]:
     if not path.exists():
         return set()
     with path.open(newline="") as file:
-        return {tuple(row[c] for c in _COLUMNS[:4]) for row in csv.DictReader(file)}
+        return {tuple(row[c] for c in region_rows.COLUMNS[:4]) for row in csv.DictReader(file)}
 
 
 def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
     is_new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer = csv.DictWriter(file, region_rows.COLUMNS)
         if is_new:
             writer.writeheader()
         writer.writerow(row)

@@ -9,6 +9,26 @@ import numpy as np
 
 Row = dict[str, str]
 
+COLUMNS = (
+    "weights",
+    "metric",
+    "bits",
+    "target",
+    "images",
+    "accuracy",
+    "accuracy_error",
+    "difference",
+    "difference_error",
+    "agreement",
+    "saved",
+    "saved_with_metric",
+    "least_saved",
+    "most_saved",
+    "seed",
+    "epochs",
+    "seconds",
+)
+
 CONTROLS = ("uniform", "center", "random", "two_pass_random")
 ORACLES = ("oracle", "oracle_within")
 # Saving at equal top-1 that the paper's abstract states, in %.

@@ -95,14 +95,13 @@ def test_run_with_a_start_has_the_float_runs_weights(runs, tmp_path):
 
 def test_trained_net_computes_the_same_in_keras_3(runs):
     import cifar10_networks
-    import cifar10_release
 
     images = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
     source = cifar10_networks.build(runs["w2a8"])
     source(images, training=True)  # Ranges and moving means leave their initial values.
     target = cifar10_networks.build(runs["w2a8"], keras_flavor="keras")
     assert np.abs(np.asarray(source(images)) - np.asarray(target(images))).max() > 0.01
-    cifar10_release.copy_weights(source, target)
+    cifar10_networks.copy_weights(source, target)
     difference = np.abs(np.asarray(source(images)) - np.asarray(target(images))).max(axis=1)
     # Batch norm in another order may move a value across the border of two levels, rarely.
     assert np.median(difference) == 0

@@ -132,8 +132,8 @@ def test_lucky_rows_are_set_aside():
 
 def test_report_says_what_is_saved_at_no_loss(tmp_path):
     pytest.importorskip("matplotlib")
-    import region_curve
     import region_report
+    import region_rows
 
     shared = {"weights": "base", "images": 100, "accuracy_error": 0.3, "agreement": 99}
     shared |= {"least_saved": 0, "most_saved": 50, "seed": 0, "epochs": 1, "seconds": 1}
@@ -146,7 +146,7 @@ def test_report_says_what_is_saved_at_no_loss(tmp_path):
     ]
     path = tmp_path / "curve.csv"
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, region_curve._COLUMNS)
+        writer = csv.DictWriter(file, region_rows.COLUMNS)
         writer.writeheader()
         for metric, bits, target, difference, saved in rows:
             writer.writerow(

@@ -98,8 +98,8 @@ NETWORKS = {
         ("keras", "ResNet20", (2, 8), "int8"),
         ("tf_keras", "ResNet20", (4, 4), "int2"),
         ("keras", "AlexNet", (4, 4), "int8"),
-        ("tf_keras", "PreActResNet34", (2, 8), "int4"),
-        ("keras", "MobileNetV2", (2, 8), "int2"),
+        ("keras", "PreActResNet34", (2, 8), "int4"),
+        ("tf_keras", "MobileNetV2", (2, 8), "int2"),
         ("keras", "DenseNet121", (2, 4), "int8"),
     ],
 )

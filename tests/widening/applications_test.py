@@ -26,12 +26,23 @@ IMAGE_SIZES = {
     "VGG16": 32,
     "Xception": 71,
 }
+# Large graphs, of kinds of layers that others have too: in tf_keras they would take minutes.
+KERAS_ONLY = ("DenseNet121", "InceptionResNetV2", "InceptionV3", "NASNetMobile")
 # Layers that make 10 classes, or 512 features, whatever the width.
 OUTPUTS = 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", IMAGE_SIZES)
+@pytest.mark.parametrize(
+    ("flavor", "name"),
+    [
+        (flavor, name)
+        for flavor in ("keras", "tf_keras")
+        for name in IMAGE_SIZES
+        if flavor == "keras" or name not in KERAS_ONLY
+    ],
+    indirect=["flavor"],
+)
 def test_application_at_2x_at_1_3x_and_in_its_first_30_percent(flavor, name):
     model = _application(flavor, name)
     widths = _widths(model)
