@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -10,6 +9,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+import csv_rows
 from cifar10_config import Run
 
 
@@ -129,8 +129,8 @@ def _finished(run: Run, seed: int, path: pathlib.Path) -> Finished:
             f"{path} was obtained with another configuration of {run.name}: {obtained}, not "
             f"{wanted}. Give the run another name, or train it again after removing the file."
         )
-    with path.with_suffix(".csv").open(newline="") as file:
-        curve = tuple(float(line["test_accuracy"]) for line in csv.DictReader(file))
+    epochs = csv_rows.read(path.with_suffix(".csv"))
+    curve = tuple(float(row["test_accuracy"]) for row in epochs)
     if len(curve) != run.schedule.epochs:
         raise ValueError(f"{path.with_suffix('.csv')} must have {run.schedule.epochs} epochs.")
     return Finished(seed, curve, result)

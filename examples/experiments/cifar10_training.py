@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import pathlib
 import time
 from typing import Any
 
+import csv_rows
 import datasets
 import tensorflow as tf
 import tf_keras
@@ -58,10 +58,7 @@ class RunFiles:
 
     def rows(self) -> list[dict[str, str]]:
         """The epochs so far."""
-        if not self.csv.exists():
-            return []
-        with self.csv.open(newline="") as file:
-            return list(csv.DictReader(file))
+        return csv_rows.read(self.csv)
 
     def write_rows(self, rows: list[dict[str, str]]) -> None:
         """Replaces the CSV file."""

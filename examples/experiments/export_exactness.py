@@ -13,7 +13,6 @@ cores, each CIFAR-10 net about three minutes for one pair of bit widths in three
 
 from __future__ import annotations
 
-import csv
 import os
 import pathlib
 import sys
@@ -30,6 +29,7 @@ import tflite_export
 import wrpn_tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import csv_rows
 import datasets
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py, for CIFAR-10 nets.")
@@ -80,9 +80,11 @@ def main(argv: list[str]) -> None:
         for bits in _BITS.value:
             model = trained(net, bits, data)
             for storage in _STORAGES.value:
-                if (net, bits, storage) not in _finished(out):
+                finished = {(r["net"], r["bits"], r["storage"]) for r in csv_rows.read(out)}
+                if (net, bits, storage) not in finished:
                     print(f"{net} {bits} {storage}", flush=True)
-                    _append(out, measure(net, bits, storage, model, data))
+                    row = measure(net, bits, storage, model, data)
+                    csv_rows.append(out, _COLUMNS, row)
     print(out.read_text())
 
 
@@ -166,22 +168,6 @@ def _network(net: str) -> keras.Model:
                 layer.momentum = 0.9  # Its own 0.999 takes thousands of steps.
         return model
     raise app.UsageError(f"--nets must be among digits, resnet20, mobilenetv2, got {net}.")
-
-
-def _finished(path: pathlib.Path) -> set[tuple[str, str, str]]:
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {(row["net"], row["bits"], row["storage"]) for row in csv.DictReader(file)}
-
-
-def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ spread over the seeds.
 
 from __future__ import annotations
 
-import csv
 import os
 import pathlib
 import statistics
@@ -30,6 +29,7 @@ from absl import app, flags
 import wrpn_tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import csv_rows
 import datasets
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py.", required=True)
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
     for number, (net, setting, seed) in enumerate(todo, start=1):
         if (net, setting, str(seed)) not in _finished(out):
             print(f"[{number}/{len(todo)}] {net} {setting} seed {seed}", flush=True)
-            _append(out, _train(net, setting, seed, data))
+            csv_rows.append(out, _COLUMNS, _train(net, setting, seed, data))
     _print_table(out)
 
 
@@ -163,24 +163,12 @@ NETS = {"resnet8": _resnet8, "plain6": _plain6, "mobile8": _mobile8}
 
 def _rows(out: pathlib.Path) -> list[dict[str, str]]:
     """The finished runs of this length."""
-    if not out.exists():
-        return []
     length = (str(_EPOCHS.value), str(_IMAGES.value))
-    with out.open(newline="") as file:
-        return [r for r in csv.DictReader(file) if (r["epochs"], r["images"]) == length]
+    return [r for r in csv_rows.read(out) if (r["epochs"], r["images"]) == length]
 
 
 def _finished(out: pathlib.Path) -> set[tuple[str, str, str]]:
     return {(row["net"], row["setting"], row["seed"]) for row in _rows(out)}
-
-
-def _append(out: pathlib.Path, row: dict[str, Any]) -> None:
-    is_new = not out.exists()
-    with out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def _print_table(out: pathlib.Path) -> None:

@@ -18,7 +18,6 @@ net.
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import pathlib
@@ -32,6 +31,7 @@ import numpy as np
 from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import csv_rows
 import datasets
 import region_networks
 import region_report
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
             row = Bench.shared().row(setting)
             row |= {"seed": _SEED.value, "epochs": _EPOCHS.value}
             row["seconds"] = round(time.monotonic() - start)
-            _append(out, row)
+            csv_rows.append(out, region_rows.COLUMNS, row)
             print(f"[{stage} {number}/{len(todo)}] {row}", flush=True)
 
 
@@ -196,19 +196,7 @@ def _predict(model: Any, images: np.ndarray) -> Any:
 
 
 def _finished(path: pathlib.Path) -> set[tuple[str, ...]]:
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {tuple(row[c] for c in region_rows.COLUMNS[:4]) for row in csv.DictReader(file)}
-
-
-def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, region_rows.COLUMNS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    return {tuple(row[c] for c in region_rows.COLUMNS[:4]) for row in csv_rows.read(path)}
 
 
 if __name__ == "__main__":
