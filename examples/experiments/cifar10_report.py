@@ -14,6 +14,15 @@ from wrpn_tf.whole_file import write_whole
 _LARGEST_LOSS = 1.0  # What 2W/8A may lose against float, in points.
 _SHARE_OF_EPOCHS = 0.85
 _LARGEST_EXPORT_LOSS = 0.1
+# What the papers claim: a run, and the one that it is said to be ahead of.
+_CLAIMS = (
+    ("2-bit weights cost less than 8-bit activations", "w2a32", "w32a8"),
+    ("the first 30 % at 2x win back what 2W/8A loses", "w2a8_first30", "w2a8"),
+    ("a teacher wins it back", "w2a8_apprentice", "w2a8"),
+    ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8"),
+    ("both are better than float", "w2a8_both", "float"),
+    ("4W/4A at 2x is better than float", "w4a4_2x", "float"),
+)
 _EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
 
@@ -51,6 +60,14 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
         "## Figures",
         _figures(rows),
     ]
+    claims = _claims(rows)
+    if claims:
+        parts += [
+            "## Claims of the papers",
+            "Differences of test accuracies, in points, with the standard error that "
+            "10,000 images give; twice as much is taken to settle a claim.",
+            claims,
+        ]
     convergence = _convergence(rows)
     if convergence:
         parts += [
@@ -177,8 +194,21 @@ def _ahead(
     figure: str, rows: Mapping[str, Row], name: str, other: str, least: float
 ) -> list[list[str]]:
     """The line that compares two rows; none while they have no seed in common."""
-    ahead = rows[name].ahead_of(rows[other]) if name in rows and other in rows else None
+    ahead = cifar10_results.ahead(rows, name, other)
     return [] if ahead is None else [[figure, f"{ahead:+.2f}", _verdict(ahead >= least)]]
+
+
+def _claims(rows: Mapping[str, Row]) -> str:
+    lines = []
+    for claim, name, other in _CLAIMS:
+        ahead = cifar10_results.ahead(rows, name, other)
+        if ahead is None:
+            continue
+        error = rows[name].error_of_difference(rows[other])
+        settled = "holds" if ahead > 0 else "**does not hold**"
+        told = settled if abs(ahead) >= 2 * error else "open"
+        lines.append([claim, rows[name].run.title, f"{ahead:+.2f} ± {error:.2f}", told])
+    return _table(["claim", "net", "measured", ""], lines) if lines else ""
 
 
 def _distilled(rows: Mapping[str, Row]) -> list[tuple[Row, Row]]:

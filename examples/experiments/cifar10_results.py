@@ -12,6 +12,8 @@ from typing import Any
 import csv_rows
 from cifar10_config import Run
 
+TEST_IMAGES = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
@@ -71,6 +73,15 @@ class Row:
         # Accuracies have two decimals; a bound that is met exactly must not miss by an ulp.
         return round(statistics.mean(differences), 4) if differences else None
 
+    def error_of_difference(self, other: Row) -> float:
+        """Standard error of `ahead_of` that the number of test images gives, in points.
+
+        As if the two nets erred independently; on the same images, they do not quite.
+        """
+        pairs = self.pairs(other)
+        nets = [net.accuracy / 100 for pair in pairs for net in pair]
+        return 100 * sum(x * (1 - x) / TEST_IMAGES for x in nets) ** 0.5 / len(pairs)
+
 
 def read(runs: Mapping[str, Run], folder: pathlib.Path) -> dict[str, Row]:
     """Returns the rows that have a finished net, in the order of the configuration.
@@ -88,6 +99,11 @@ def read(runs: Mapping[str, Run], folder: pathlib.Path) -> dict[str, Row]:
         if nets:
             rows[run.name] = Row(run, nets)
     return rows
+
+
+def ahead(rows: Mapping[str, Row], name: str, other: str) -> float | None:
+    """`Row.ahead_of` of two runs by name; None also while one is not trained."""
+    return rows[name].ahead_of(rows[other]) if name in rows and other in rows else None
 
 
 def plain_of(row: Row, rows: Mapping[str, Row]) -> Row | None:

@@ -90,12 +90,8 @@ def train(
     rate = tf_keras.optimizers.schedules.CosineDecay(
         schedule.learning_rate, steps * schedule.epochs
     )
-    # Decoupled decay is not amplified by momentum, as SGD's customary L2 is.
-    decay = schedule.weight_decay / (1 - schedule.momentum)
-    optimizer = tf_keras.optimizers.SGD(rate, schedule.momentum, nesterov=True, weight_decay=decay)
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "range"])
     loss = {"loss": "sparse_categorical_crossentropy"} if trainer is model else {}
-    trainer.compile(optimizer, **loss, metrics=["accuracy"])
+    trainer.compile(_optimizer(schedule, rate), **loss, metrics=["accuracy"])
     checkpoint = tf.train.Checkpoint(model=trainer)
     manager = tf.train.CheckpointManager(checkpoint, str(files.folder), max_to_keep=1)
     done = 0
@@ -125,6 +121,14 @@ def train(
             f"{row['train_accuracy']} %, test {row['test_accuracy']} %, {row['seconds']} s",
             flush=True,
         )
+
+
+def _optimizer(schedule: Schedule, rate: Any) -> Any:
+    # Decoupled decay is not amplified by momentum, as SGD's customary L2 is.
+    decay = schedule.weight_decay / (1 - schedule.momentum)
+    optimizer = tf_keras.optimizers.SGD(rate, schedule.momentum, nesterov=True, weight_decay=decay)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "range"])
+    return optimizer
 
 
 def export(model: Any, data: Images, files: RunFiles) -> dict[str, Any]:

@@ -283,6 +283,24 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
 
 
+def test_claims_are_open_within_two_standard_errors(runs, results):
+    import cifar10_report
+
+    # Two nets of 80 %: (2 * 0.8 * 0.2 / 10,000) ** 0.5 = 0.57 points; of two seeds each: 0.40.
+    results("float", 0, 80.0)
+    results("w2a8_both", 0, 81.0)
+    results("w4a4_2x", 0, 78.0)
+    results("w2a8", 0, 80.0)
+    results("w2a8", 1, 80.0)
+    results("w2a8_apprentice", 0, 81.0)
+    folder = results("w2a8_apprentice", 1, 81.0)
+    text = cifar10_report.write(runs, folder)
+    assert "2x, Apprentice B | +1.00 ± 0.56 | open |" in text
+    assert "| a teacher wins it back | 2W/8A, Apprentice B | +1.00 ± 0.40 | holds |" in text
+    assert "all at 2x | -2.00 ± 0.58 | **does not hold** |" in text
+    assert "first 30 % at 2x win back" not in text
+
+
 def test_rows_without_a_common_seed_are_not_compared(runs, results):
     import cifar10_report
 
