@@ -106,7 +106,7 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
             curve = row.nets[0].curve
             style = "--" if row.run.tool is not None else "-"
             epochs = range(1, len(curve) + 1)
-            curves.plot(epochs, curve, style, color=colors[row.run.name], label=row.run.title)
+            curves.plot(epochs, curve, style, color=colors[row.run.name])
     dots.set_yticks(range(len(shown)), [row.run.title for row in shown])
     dots.set(xlabel="test accuracy, %", title="after the last epoch, a dot for each seed")
     dots.grid(axis="x", color="0.9")
@@ -115,10 +115,11 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
         dots.axvline(rows["float"].mean, color="0.6", linewidth=1, zorder=0)
     best = max(row.mean for row in shown)
     curves.set(
-        xlabel="epoch", ylim=(best - 25, best + 1), title="test accuracy by epoch, seed 0, %"
+        xlabel="epoch",
+        ylabel="test accuracy, %",
+        ylim=(best - 25, best + 1),
+        title="seed 0; colours as on the left; dashed: other tools",
     )
-    handles, labels = curves.get_legend_handles_labels()
-    curves.legend(handles[::-1], labels[::-1], fontsize=8, loc="lower right")
     for axis in (dots, curves):
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
