@@ -84,7 +84,12 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
             "values that all kernels round alike), and the int8 `.tflite` file in `tf.lite`.",
             exports,
         ]
-    parts += ["## How each net was obtained", _provenance(rows)]
+    parts += [
+        "## How each net was obtained",
+        "Minutes are wall time, beside other work on the same machine and its pauses: they tell "
+        "what a series takes, not which net trains faster.",
+        _provenance(rows),
+    ]
     parts.append(_missing(runs, rows))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -141,7 +146,6 @@ def _accuracies(rows: Mapping[str, Row]) -> str:
     reference = rows.get("float")
     lines = []
     for row in rows.values():
-        seconds = [net.result["seconds"] for net in row.nets.values()]
         lines.append(
             [
                 row.run.title,
@@ -149,10 +153,9 @@ def _accuracies(rows: Mapping[str, Row]) -> str:
                 str(len(row.nets)),
                 _difference(row, reference),
                 f"{next(iter(row.nets.values())).result['parameters']:,}",
-                f"{sum(seconds) / len(seconds) / 60:.0f}",
             ]
         )
-    header = ["net", "test accuracy, %", "seeds", "against float", "parameters", "minutes"]
+    header = ["net", "test accuracy, %", "seeds", "against float", "parameters"]
     return _table(header, lines)
 
 
