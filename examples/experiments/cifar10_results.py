@@ -12,7 +12,7 @@ from typing import Any
 import csv_rows
 from cifar10_config import Run
 
-TEST_IMAGES = 10_000
+_TEST_IMAGES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Row:
         """
         pairs = self.pairs(other)
         nets = [net.accuracy / 100 for pair in pairs for net in pair]
-        return 100 * sum(x * (1 - x) / TEST_IMAGES for x in nets) ** 0.5 / len(pairs)
+        return 100 * sum(x * (1 - x) / _TEST_IMAGES for x in nets) ** 0.5 / len(pairs)
 
 
 def read(runs: Mapping[str, Run], folder: pathlib.Path) -> dict[str, Row]:

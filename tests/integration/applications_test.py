@@ -3,11 +3,12 @@
 Inputs are the smallest that the networks take, weights random. A step is a `GradientTape`, not
 `fit`: compiling twenty training functions would take most of the time. The largest graphs, whose
 kernels are of kinds that others have too, run in Keras 3 only: tfmot, which quantizes for tf_keras,
-takes half a minute and more to build each.
+builds each layer several times, and these tests would take 20 to 80 seconds each.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -34,7 +35,7 @@ NETWORKS = {
     "NASNetMobile": (32, 357),
     "ConvNeXtTiny": (32, None),
 }
-KERAS_ONLY = ("ConvNeXtTiny", "DenseNet121", "InceptionResNetV2", "InceptionV3", "NASNetMobile")
+KERAS_ONLY = ("DenseNet121", "InceptionResNetV2", "InceptionV3", "NASNetMobile")
 
 
 def make(flavor, name):
@@ -91,7 +92,13 @@ def test_an_application_quantizes_trains_and_reloads(flavor, name, tmp_path):
         variable.assign(variable - 1e-4 * np.sign(gradient))
 
     file = str(tmp_path / ("model.keras" if flavor is KERAS else "model.h5"))
-    with warnings.catch_warnings():
+    scope = contextlib.nullcontext()
+    if flavor is not KERAS and name == "ConvNeXtTiny":
+        # tf_keras does not register this layer, so its float ConvNeXt needs the same.
+        from tf_keras.src.applications.convnext import LayerScale
+
+        scope = flavor.keras.utils.custom_object_scope({"LayerScale": LayerScale})
+    with warnings.catch_warnings(), scope:
         warnings.simplefilter("ignore")  # Keras calls `.h5` a legacy format
         quantized.save(file)
         again = flavor.keras.models.load_model(file, compile=False)

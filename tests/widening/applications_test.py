@@ -26,7 +26,7 @@ IMAGE_SIZES = {
     "VGG16": 32,
     "Xception": 71,
 }
-# Large graphs, of kinds of layers that others have too: in tf_keras they would take minutes.
+# Large graphs, of kinds of layers that others have too: in tf_keras another 80 seconds.
 KERAS_ONLY = ("DenseNet121", "InceptionResNetV2", "InceptionV3", "NASNetMobile")
 # Layers that make 10 classes, or 512 features, whatever the width.
 OUTPUTS = 1
