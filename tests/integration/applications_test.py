@@ -1,9 +1,7 @@
 """The networks of `keras.applications`: quantize, run, train a step, save, reload; in both Keras.
 
 Inputs are the smallest that the networks take, weights random. A step is a `GradientTape`, not
-`fit`: compiling twenty training functions would take most of the time. The largest graphs, whose
-kernels are of kinds that others have too, run in Keras 3 only: tfmot, which quantizes for tf_keras,
-builds each layer several times, and these tests would take 20 to 80 seconds each.
+`fit`: compiling twenty training functions would take most of the time.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.application_flavors import pairs
 from wrpn_tf import quantize_model
 from wrpn_tf.keras_flavor import KERAS, model_graph
 from wrpn_tf.quantization import weight_quantizers
@@ -35,7 +34,6 @@ NETWORKS = {
     "NASNetMobile": (32, 357),
     "ConvNeXtTiny": (32, None),
 }
-KERAS_ONLY = ("DenseNet121", "InceptionResNetV2", "InceptionV3", "NASNetMobile")
 
 
 def make(flavor, name):
@@ -54,16 +52,7 @@ def latent_weights(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("flavor", "name"),
-    [
-        (flavor, name)
-        for flavor in ("keras", "tf_keras")
-        for name in NETWORKS
-        if flavor == "keras" or name not in KERAS_ONLY
-    ],
-    indirect=["flavor"],
-)
+@pytest.mark.parametrize(("flavor", "name"), pairs(NETWORKS), indirect=["flavor"])
 def test_an_application_quantizes_trains_and_reloads(flavor, name, tmp_path):
     flavor.keras.backend.clear_session()
     model = make(flavor, name)

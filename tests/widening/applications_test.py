@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.application_flavors import pairs
 from wrpn_tf import keras_flavor
 from wrpn_tf.widening import plan_widths, widen_model
 
@@ -26,23 +27,12 @@ IMAGE_SIZES = {
     "VGG16": 32,
     "Xception": 71,
 }
-# Large graphs, of kinds of layers that others have too: in tf_keras another 80 seconds.
-KERAS_ONLY = ("DenseNet121", "InceptionResNetV2", "InceptionV3", "NASNetMobile")
 # Layers that make 10 classes, or 512 features, whatever the width.
 OUTPUTS = 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("flavor", "name"),
-    [
-        (flavor, name)
-        for flavor in ("keras", "tf_keras")
-        for name in IMAGE_SIZES
-        if flavor == "keras" or name not in KERAS_ONLY
-    ],
-    indirect=["flavor"],
-)
+@pytest.mark.parametrize(("flavor", "name"), pairs(IMAGE_SIZES), indirect=["flavor"])
 def test_application_at_2x_at_1_3x_and_in_its_first_30_percent(flavor, name):
     model = _application(flavor, name)
     widths = _widths(model)
