@@ -2,9 +2,10 @@
 
     python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py --teacher=resnet20.h5
 
-The runs are those of `cifar10.yaml`, or of a file of yours in its form. Each is a process of its
-own, so that several train at a time and a crash costs one epoch of one run. Kill it when you like:
-the same command goes on after the last finished epoch of each run, and computes nothing again.
+The runs are those of `cifar10.yaml`, or of a file of yours in its form, with an --out_dir and a
+--work_dir of its own (`cifar10_resnet20.yaml` has the deeper net). Each is a process of its own, so
+that several train at a time and a crash costs one epoch of one run. Kill it when you like: the same
+command goes on after the last finished epoch of each run, and computes nothing again.
 QKeras and Larq need NumPy 1 and an environment of their own:
 
     python -m venv tools && tools/bin/pip install "tensorflow==2.18.*" "tf_keras==2.18.*" \
@@ -54,7 +55,8 @@ def main(argv: list[str]) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
     failed = [] if _REPORT_ONLY.value else train_all(runs)
-    print(cifar10_report.write(runs, pathlib.Path(_OUT_DIR.value)))
+    out_dir, config = pathlib.Path(_OUT_DIR.value), pathlib.Path(_CONFIG.value)
+    print(cifar10_report.write(runs, out_dir, config))
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}; their logs are in {_WORK_DIR.value}.")
 

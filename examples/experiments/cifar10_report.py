@@ -17,6 +17,7 @@ _LARGEST_EXPORT_LOSS = 0.1
 # What the papers claim: a run, and the one that it is said to be ahead of.
 _CLAIMS = (
     ("2-bit weights cost less than 8-bit activations", "w2a32", "w32a8"),
+    ("2-bit weights cost less than 2-bit activations", "w2a32", "w32a2"),
     ("the first 30 % at 2x win back what 2W/8A loses", "w2a8_first30", "w2a8"),
     ("a teacher wins it back", "w2a8_apprentice", "w2a8"),
     ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8"),
@@ -26,19 +27,25 @@ _CLAIMS = (
 _EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
 
-def write(runs: Mapping[str, Run], folder: pathlib.Path) -> str:
-    """Writes `cifar10.md` and `cifar10.png` beside the folder of results; returns the text."""
+def write(runs: Mapping[str, Run], folder: pathlib.Path, config: pathlib.Path) -> str:
+    """Writes the report on a folder of results, `<folder>.md` and `<folder>.png`; returns the text.
+
+    Args:
+        runs: The runs of the configuration file.
+        folder: Their results.
+        config: The configuration file, for the command that the report gives.
+    """
     rows = cifar10_results.read(runs, folder)
     if not rows:
         return f"No run in {folder} is finished yet."
-    text = markdown(runs, rows)
-    write_whole(text.encode(), folder.parent / "cifar10.md")
-    draw(rows, folder.parent / "cifar10.png")
+    text = markdown(runs, rows, folder.name, config.name)
+    write_whole(text.encode(), folder.parent / f"{folder.name}.md")
+    draw(rows, folder.parent / f"{folder.name}.png")
     return text
 
 
-def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
-    """Returns the report's text."""
+def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, config: str) -> str:
+    """Returns the report's text; `folder` and `config` are file names in it."""
     some = next(iter(rows.values())).run
     plan = some.schedule
     parts = [
@@ -49,11 +56,12 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:
         f"weight decay {plan.weight_decay:g} on kernels; one schedule for all. Accuracy is of all "
         "10,000 test images after the last epoch, never of the best one; the standard error of a "
         "single net's accuracy is some 0.35 points. `±` is the standard deviation over seeds. "
-        "Written by `examples/experiments/cifar10.py`; every epoch is in `cifar10/*.csv`, every "
-        "setting, commit and version in `cifar10/*.json`.",
-        "![Accuracies, and test accuracy by epoch](cifar10.png)",
-        "    python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py "
-        "--teacher=resnet20.h5 \\\n        --tools_python=tools/bin/python",
+        f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
+        f"setting, commit and version in `{folder}/*.json`.",
+        f"![Accuracies, and test accuracy by epoch]({folder}.png)",
+        "    python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py \\\n"
+        f"        --config=examples/experiments/{config} --teacher=teacher.h5 "
+        "--tools_python=tools/bin/python",
         _teachers(rows),
         "## Accuracy",
         _accuracies(rows),

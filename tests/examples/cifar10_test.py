@@ -13,6 +13,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "examples" / "experiments"
+CONFIG = EXPERIMENTS / "cifar10.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def scripts(monkeypatch):
 def runs():
     import cifar10_config
 
-    return cifar10_config.read(EXPERIMENTS / "cifar10.yaml")
+    return cifar10_config.read(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -46,12 +47,20 @@ def test_wrong_configuration_is_refused_by_name(tmp_path, change, message):
     import cifar10_config
     import yaml
 
-    content = yaml.safe_load((EXPERIMENTS / "cifar10.yaml").read_text())
+    content = yaml.safe_load(CONFIG.read_text())
     content["runs"] = {"w2a8": {**content["runs"]["w2a8"], **change}, "later": {"title": "float"}}
     path = tmp_path / "runs.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(ValueError, match=message):
         cifar10_config.read(path)
+
+
+def test_deeper_net_is_quantized_and_trained_as_the_small_one(runs):
+    import cifar10_config
+
+    deeper = cifar10_config.read(EXPERIMENTS / "cifar10_resnet20.yaml")
+    for name, run in deeper.items():
+        assert run == dataclasses.replace(runs[name], depth=20, seeds=1)
 
 
 def test_half_quantized_runs_keep_weights_or_activations_float(runs):
@@ -60,11 +69,11 @@ def test_half_quantized_runs_keep_weights_or_activations_float(runs):
     import wrpn_tf
 
     bits = {}
-    for name in ("w32a8", "w2a32"):
+    for name in ("w32a8", "w32a2", "w2a32"):
         summary = wrpn_tf.summary(cifar10_networks.build(runs[name]))
         inner = [layer for layer in summary.layers if layer.path.startswith("stage")]
         bits[name] = {pair for layer in inner for pair in layer.macs}
-    assert bits == {"w32a8": {"8x32"}, "w2a32": {"32x2"}}
+    assert bits == {"w32a8": {"8x32"}, "w32a2": {"2x32"}, "w2a32": {"32x2"}}
 
 
 def test_tfmots_net_starts_from_the_float_nets_weights_and_keeps_the_ends_float(runs):
@@ -269,8 +278,10 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     results("w2a8_apprentice", 0, 84.2, reached_half_at=20, teacher=teacher)
     results("w2a8_apprentice", 1, 84.2, reached_half_at=29)
     folder = results("larq_w2a8", 0, 84.5)
-    text = cifar10_report.write(runs, folder)
+    text = cifar10_report.write(runs, folder, CONFIG)
     assert text == (folder.parent / "cifar10.md").read_text()
+    assert "(cifar10.png)" in text
+    assert "--config=examples/experiments/cifar10.yaml" in text
     assert "Teacher: `big.h5` (91.30 %)." in text
     assert "| float | 85.50 ± 0.71 | 2 | +0.00 |" in text
     assert "| 2W/8A | 84.25 ± 0.35 | 2 | -1.25 |" in text
@@ -294,7 +305,7 @@ def test_claims_are_open_within_two_standard_errors(runs, results):
     results("w2a8", 1, 80.0)
     results("w2a8_apprentice", 0, 81.0)
     folder = results("w2a8_apprentice", 1, 81.0)
-    text = cifar10_report.write(runs, folder)
+    text = cifar10_report.write(runs, folder, CONFIG)
     assert "2x, Apprentice B | +1.00 ± 0.56 | open |" in text
     assert "| a teacher wins it back | 2W/8A, Apprentice B | +1.00 ± 0.40 | holds |" in text
     assert "all at 2x | -2.00 ± 0.58 | **does not hold** |" in text
@@ -307,7 +318,7 @@ def test_rows_without_a_common_seed_are_not_compared(runs, results):
     results("float", 0, 85.0)
     results("w2a8", 1, 84.5)
     folder = results("larq_w2a8", 0, 84.0)
-    text = cifar10_report.write(runs, folder)
+    text = cifar10_report.write(runs, folder, CONFIG)
     assert "| 2W/8A | 84.50 | 1 |  |" in text
     assert "ahead of" not in text
     assert "plain within" not in text
@@ -318,7 +329,7 @@ def test_bound_that_is_met_exactly_is_reached(runs, results):
 
     results("float", 0, 85.91)
     folder = results("w2a8", 0, 84.91)
-    assert "| -1.00 | reached |" in cifar10_report.write(runs, folder)
+    assert "| -1.00 | reached |" in cifar10_report.write(runs, folder, CONFIG)
 
 
 def test_result_of_another_configuration_is_refused(runs, results):
