@@ -53,9 +53,10 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         f"ResNet-{some.depth}, all 50,000 training images, shifted by up to 4 pixels and mirrored; "
         f"{plan.epochs} epochs from random weights, batch {plan.batch_size}, SGD "
         f"{plan.learning_rate:g} with Nesterov momentum {plan.momentum:g} and a cosine to 0, "
-        f"weight decay {plan.weight_decay:g} on kernels; one schedule for all. Accuracy is of all "
-        "10,000 test images after the last epoch, never of the best one; the standard error of a "
-        "single net's accuracy is some 0.35 points. `±` is the standard deviation over seeds. "
+        f"weight decay {plan.weight_decay:g} on kernels; one schedule for all whose name gives no "
+        "other. Accuracy is of all 10,000 test images after the last epoch, never of the best one; "
+        "the standard error of a single net's accuracy is some 0.35 points. `±` is the standard "
+        "deviation over seeds. "
         f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
         f"setting, commit and version in `{folder}/*.json`.",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",
