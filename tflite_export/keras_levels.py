@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.keras_flavor import ModelGraph, model_graph
 from wrpn_tf.quantization import output_quantizer
 from wrpn_tf.simulation.checks import check_images
 
@@ -45,26 +45,12 @@ def keras_levels(model: Any, images: Any) -> dict[str, npt.NDArray[np.int32]]:
     names = tensor_names(graph)
     levels: dict[str, list[npt.NDArray[np.int32]]] = {name: [] for name in names.values()}
     for batch in _batches(check_images(graph, images)):
-        for call, result in _walk(graph, batch):
+        for call, results in graph.walk(batch):
             if call.outputs[0] in names:
                 quantizer, variables = output_quantizer(call.layer)
+                result = np.asarray(results[0], np.float32)
                 levels[names[call.outputs[0]]].append(quantizer.to_int(result, variables))
     return {name: np.concatenate(parts) for name, parts in levels.items()}
-
-
-def _walk(
-    graph: ModelGraph, batch: Sequence[npt.NDArray[np.float32]]
-) -> Iterator[tuple[LayerCall, npt.NDArray[np.float32]]]:
-    """Runs a model layer by layer; yields each call and its first output."""
-    tensors: dict[int, Any] = dict(zip(graph.inputs, batch, strict=True))
-    last_use = {key: call for call in graph.calls for key in call.inputs}
-    for call in graph.calls:
-        results = graph.flatten(call.invoke(call.layer, tensors))
-        tensors.update(zip(call.outputs, results, strict=True))
-        yield call, np.asarray(results[0], np.float32)
-        for key in set(call.inputs):
-            if last_use[key] is call:
-                del tensors[key]
 
 
 def _batches(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # What editors and type checkers read; `__getattr__` does the
     from wrpn_tf.recipe import widen_and_quantize
     from wrpn_tf.regions import RegionPrecision
     from wrpn_tf.simulation import simulate
-    from wrpn_tf.training import Distiller
+    from wrpn_tf.training import Distiller, reestimate_batch_norm
     from wrpn_tf.widening import plan_widths, widen_model
 
 __version__ = "0.1.0"
@@ -53,6 +53,7 @@ __all__ = [
     "plan_widths",
     "quantization",
     "quantize_model",
+    "reestimate_batch_norm",
     "regions",
     "report",
     "search",
@@ -75,6 +76,7 @@ _DEFINED_IN = {
     "plan": "analysis",
     "plan_widths": "widening",
     "quantize_model": "quantization",
+    "reestimate_batch_norm": "training",
     "report": "analysis",
     "search": "analysis",
     "simulate": "simulation",

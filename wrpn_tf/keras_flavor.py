@@ -10,7 +10,7 @@ import functools
 import importlib
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 Shape = tuple[int | None, ...]
@@ -172,6 +172,30 @@ class ModelGraph:
     def flatten(self, structure: Any) -> list[Any]:
         """Returns the tensors of nested tuples, lists and dictionaries, in the flavour's order."""
         return list(_nest(self.flavor).flatten(structure))
+
+    def walk(
+        self,
+        inputs: Sequence[Any],
+        apply: Callable[[LayerCall, Mapping[int, Any]], Any] | None = None,
+    ) -> Iterator[tuple[LayerCall, list[Any]]]:
+        """Runs the model call by call; yields each call and its flattened results.
+
+        Each tensor is forgotten after its last use.
+
+        Args:
+            inputs: Values of the model's flattened inputs.
+            apply: `apply(call, tensors)` runs one call; `call.invoke(call.layer, tensors)` if None.
+        """
+        apply = apply or (lambda call, tensors: call.invoke(call.layer, tensors))
+        tensors = dict(zip(self.inputs, inputs, strict=True))
+        last_use = {key: call for call in self.calls for key in call.inputs}
+        for call in self.calls:
+            results = self.flatten(apply(call, tensors))
+            tensors.update(zip(call.outputs, results, strict=True))
+            yield call, results
+            for key in set(call.inputs):
+                if last_use[key] is call:
+                    del tensors[key]
 
     def layers(self) -> dict[str, Any]:
         """Path -> layer, each layer once, in the order of first call."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from wrpn_tf.keras_flavor import ModelGraph, Shape, model_graph
+from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
 from wrpn_tf.quantization.quantized_layers import output_quantizer, unrounded
 from wrpn_tf.quantization.range_observer import RangeObserver
 
@@ -73,6 +73,16 @@ def _check_arguments(method: str, percentile: float, max_batches: int | None) ->
         raise ValueError(f'`method` must be "mse", "percentile" or "max", got {method!r}.')
     if not isinstance(percentile, numbers.Real) or not 0 < percentile <= 100:
         raise ValueError(f"`percentile` must be in (0, 100], got {percentile!r}.")
+    check_max_batches(max_batches)
+
+
+def check_max_batches(max_batches: int | None) -> None:
+    """Checks a number of batches; None is any number.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is not positive.
+    """
     if max_batches is None:
         return
     if isinstance(max_batches, bool) or not isinstance(max_batches, int):
@@ -100,6 +110,22 @@ def input_batches(dataset: Any, max_batches: int | None) -> Iterator[Any]:
 
 def _observe(graph: ModelGraph, batch: Any, observers: dict[str, RangeObserver]) -> None:
     """Runs one batch, unrounded, and shows each rounded tensor to its observer."""
+    for call, results in graph.walk(checked_inputs(graph, batch), _call_unrounded):
+        if call.path in observers:
+            observers[call.path].observe(np.asarray(results[0], np.float32), call.path)
+
+
+def _call_unrounded(call: LayerCall, tensors: Mapping[int, Any]) -> Any:
+    with unrounded(call.layer):
+        return call.invoke(call.layer, tensors)
+
+
+def checked_inputs(graph: ModelGraph, batch: Any) -> list[Any]:
+    """Returns the flattened inputs of one batch.
+
+    Raises:
+        ValueError: If they do not fit the model.
+    """
     inputs = graph.flatten(batch)
     if len(inputs) != len(graph.inputs):
         raise ValueError(
@@ -107,17 +133,7 @@ def _observe(graph: ModelGraph, batch: Any, observers: dict[str, RangeObserver])
         )
     for key, value in zip(graph.inputs, inputs, strict=True):
         _check_shape(np.shape(value), graph.shapes[key])
-    tensors = dict(zip(graph.inputs, inputs, strict=True))
-    last_use = {key: call for call in graph.calls for key in call.inputs}
-    for call in graph.calls:
-        with unrounded(call.layer):
-            results = graph.flatten(call.invoke(call.layer, tensors))
-        tensors.update(zip(call.outputs, results, strict=True))
-        if call.path in observers:
-            observers[call.path].observe(np.asarray(results[0], np.float32), call.path)
-        for key in set(call.inputs):
-            if last_use[key] is call:
-                del tensors[key]
+    return inputs
 
 
 def _check_shape(shape: tuple[int, ...], wanted: Shape) -> None:

@@ -7,7 +7,7 @@ time. Weights are counted on what the layers compute with, the integers of `to_i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ class Probe:
                 name = inner_layer(call.layer).name
                 counts.setdefault(name, _Count(*found)).add(np.asarray(result, np.float32))
 
-        rounded = _run(self._graph, self._examples, _quantized_call, count)
+        rounded = _run(self._graph, self._examples, None, count)
         real = _run(self._float_graph, self._examples, float_call, lambda call, result: None)
         differences = [np.abs(a - b).ravel() for a, b in zip(rounded, real, strict=True)]
         values = (
@@ -146,7 +146,7 @@ class _Count:
         self.total += levels.size
 
 
-def float_call(call: LayerCall, tensors: dict[int, Any]) -> Any:
+def float_call(call: LayerCall, tensors: Mapping[int, Any]) -> Any:
     """Returns what a call of a quantized model computes with float weights, unrounded.
 
     Args:
@@ -165,27 +165,19 @@ def float_call(call: LayerCall, tensors: dict[int, Any]) -> Any:
     return call.invoke(own, tensors)
 
 
-def _quantized_call(call: LayerCall, tensors: dict[int, Any]) -> Any:
-    return call.invoke(call.layer, tensors)
-
-
 def _run(
     graph: ModelGraph,
     examples: list[Any],
-    apply: Callable[[LayerCall, dict[int, Any]], Any],
+    apply: Callable[[LayerCall, Mapping[int, Any]], Any] | None,
     visit: Callable[[LayerCall, Any], None],
 ) -> list[npt.NDArray[np.float32]]:
     """Returns a model's outputs; `visit` sees the first result of each call."""
-    tensors = dict(zip(graph.inputs, examples, strict=True))
-    last_use = {key: call for call in graph.calls for key in call.inputs}
-    for call in graph.calls:
-        results = graph.flatten(apply(call, tensors))
-        tensors.update(zip(call.outputs, results, strict=True))
+    outputs = dict(zip(graph.inputs, examples, strict=True))
+    for call, results in graph.walk(examples, apply):
         visit(call, results[0])
-        for key in set(call.inputs) - set(graph.outputs):
-            if last_use[key] is call:
-                del tensors[key]
-    return [np.asarray(tensors[key], np.float32) for key in graph.outputs]
+        found = zip(call.outputs, results, strict=True)
+        outputs.update({key: result for key, result in found if key in graph.outputs})
+    return [np.asarray(outputs[key], np.float32) for key in graph.outputs]
 
 
 def _has_range(quantizer: Quantizer, variables: dict[str, Any]) -> bool:
