@@ -22,11 +22,13 @@ class Finished:
     Attributes:
         seed: Its seed.
         curve: Test accuracy after each epoch, in percent.
+        reestimated: The same with batch norm's statistics measured again; empty where it was not.
         result: The content of its JSON file.
     """
 
     seed: int
     curve: tuple[float, ...]
+    reestimated: tuple[float, ...]
     result: Mapping[str, Any]
 
     @property
@@ -34,9 +36,29 @@ class Finished:
         """After the last epoch, whichever was the best."""
         return self.curve[-1]
 
-    def epochs_to(self, accuracy: float) -> int | None:
-        """The first epoch with at least this accuracy."""
-        return next((i for i, x in enumerate(self.curve, start=1) if x >= accuracy), None)
+
+@dataclasses.dataclass(frozen=True)
+class Convergence:
+    """When a net is first as good as another one is at its end.
+
+    Attributes:
+        target: The other's last test accuracy, in percent.
+        epoch: The first epoch with at least that; None if there is none.
+        is_reestimated: Whether both accuracies are with batch norm's statistics measured again.
+    """
+
+    target: float
+    epoch: int | None
+    is_reestimated: bool
+
+
+def convergence(net: Finished, other: Finished) -> Convergence:
+    """Compares two nets, with statistics that were measured again if both have them."""
+    is_reestimated = bool(net.reestimated and other.reestimated)
+    curve = net.reestimated if is_reestimated else net.curve
+    target = (other.reestimated if is_reestimated else other.curve)[-1]
+    reached = (epoch for epoch, x in enumerate(curve, start=1) if x >= target)
+    return Convergence(target, next(reached, None), is_reestimated)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,4 +171,5 @@ def _finished(run: Run, seed: int, path: pathlib.Path) -> Finished:
     curve = tuple(float(row["test_accuracy"]) for row in epochs)
     if len(curve) != run.schedule.epochs:
         raise ValueError(f"{path.with_suffix('.csv')} must have {run.schedule.epochs} epochs.")
-    return Finished(seed, curve, result)
+    reestimated = tuple(float(x) for row in epochs if (x := row.get("reestimated_accuracy")))
+    return Finished(seed, curve, reestimated, result)

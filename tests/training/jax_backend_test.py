@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import keras
 import numpy as np
-from wrpn_tf.training import Distiller
+from wrpn_tf.training import Distiller, ReestimateBatchNorm
 
 assert keras.backend.backend() == "jax"
 x = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
@@ -31,8 +31,9 @@ for scheme in "ABC":
     distiller = Distiller(classifier(8), classifier(16, "softmax"), scheme=scheme)
     distiller.compile(keras.optimizers.Adam(0.01), metrics=["accuracy"])
     frozen = distiller.teacher.get_weights()
+    callbacks = [ReestimateBatchNorm(distiller, x)]
     history = distiller.fit(
-        x, y, batch_size=8, epochs=5, validation_data=(x, y), verbose=0
+        x, y, batch_size=8, epochs=5, validation_data=(x, y), verbose=0, callbacks=callbacks
     ).history
     assert history["student_loss"][-1] < history["student_loss"][0], history
     changed = any((a != b).any() for a, b in zip(frozen, distiller.teacher.get_weights()))
