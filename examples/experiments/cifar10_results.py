@@ -135,6 +135,7 @@ def plain_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
             other
             for other in rows.values()
             if other.run.quantize == row.run.quantize
+            and _trains_alike(other.run, row.run)
             and other.run.distill is None
             and other.run.tool is None
         ),
@@ -150,10 +151,18 @@ def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
         (
             other
             for other in rows.values()
-            if other.run.quantize == bits and other.run.distill is None
+            if other.run.quantize == bits
+            and _trains_alike(other.run, row.run)
+            and other.run.distill is None
         ),
         None,
     )
+
+
+def _trains_alike(one: Run, other: Run) -> bool:
+    """Whether two schedules are the same but for the rate, which is lower from float weights."""
+    rate = other.schedule.learning_rate
+    return dataclasses.replace(one.schedule, learning_rate=rate) == other.schedule
 
 
 def _finished(run: Run, seed: int, path: pathlib.Path) -> Finished:

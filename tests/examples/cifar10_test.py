@@ -341,6 +341,17 @@ def test_rows_without_a_common_seed_are_not_compared(runs, results):
     assert "plain within" not in text
 
 
+def test_nets_of_another_weight_decay_are_not_compared(runs, results):
+    import cifar10_report
+
+    results("w2a8_decay", 0, 84.0)
+    results("w2a8_apprentice", 0, 84.5)
+    folder = results("larq_w2a8", 0, 83.0)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "ahead of" not in text
+    assert "## Convergence" not in text
+
+
 def test_bound_that_is_met_exactly_is_reached(runs, results):
     import cifar10_report
 
