@@ -79,7 +79,8 @@ class Dataset:
             tf.TensorSpec((batch_size,), tf.int32),
         )
         batches = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-        return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(4)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(4)
+        return batches.with_options(_untuned())
 
     def _augmented(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         count, height, width, _ = images.shape
@@ -92,6 +93,26 @@ class Dataset:
             return images
         mirrored = rng.integers(0, 2, count).astype(bool)
         return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def fixed_batches(images: np.ndarray, batch_size: int) -> Any:
+    """Returns a `tf.data.Dataset` of batches in order, the last one of what is left over."""
+    import tensorflow as tf
+
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
+    return batches.with_options(_untuned())
+
+
+def _untuned() -> Any:
+    """Options without `tf.data`'s autotuning, of which our pipelines have nothing to tune.
+
+    Its thread sleeps for up to a minute at a time, and the end of an epoch waits for it to wake up.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:

@@ -47,7 +47,8 @@ class Images:
 
     def accuracy(self, model: Any) -> float:
         """The share of test images told right, in percent."""
-        return self.accuracy_of(model.predict(self.x_test, _TEST_BATCH, verbose=0))
+        batches = datasets.fixed_batches(self.x_test, _TEST_BATCH)
+        return self.accuracy_of(model.predict(batches, verbose=0))
 
     def accuracy_of(self, outputs: Any) -> float:
         """The same, given what a network makes of the test images."""
