@@ -19,9 +19,10 @@ class Schedule:
     Attributes:
         epochs: Passes over the training images.
         batch_size: Images in a step.
-        learning_rate: SGD's at first; falls to 0 as a cosine.
+        learning_rate: SGD's at first; falls to 0 as a cosine, unless there are `steps`.
         momentum: Nesterov's.
         weight_decay: On kernels, in the size that is customary for SGD's L2.
+        steps: Shares of the epochs after which the rate falls to a tenth, as in He et al.
     """
 
     epochs: int
@@ -29,6 +30,15 @@ class Schedule:
     learning_rate: float
     momentum: float
     weight_decay: float
+    steps: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        steps = tuple(self.steps)  # A file has a list.
+        if list(steps) != sorted(set(steps)) or not all(0 < step < 1 for step in steps):
+            raise ValueError(
+                f"`schedule.steps` must be rising shares between 0 and 1, got {self.steps}."
+            )
+        object.__setattr__(self, "steps", steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +99,10 @@ def read(path: str | pathlib.Path) -> dict[str, Run]:
         raise ValueError(f"{path} must have the keys {', '.join(sorted(expected))}.")
     runs = {}
     for name, options in content["runs"].items():
-        own = dict(options)
-        schedule = {**content["schedule"], **own.pop("schedule", {})}
+        schedule = {**content["schedule"], **options.get("schedule", {})}
+        described = {"name": name, "depth": content["network"], **options, "schedule": schedule}
         try:
-            runs[name] = Run(name, depth=content["network"], schedule=Schedule(**schedule), **own)
+            runs[name] = described_run(described)
         except TypeError as error:
             raise ValueError(f"`runs.{name}` in {path}: {error}.") from error
         start = runs[name].start
@@ -101,6 +111,16 @@ def read(path: str | pathlib.Path) -> dict[str, Run]:
                 f"`runs.{name}.start` in {path} must name a float run above it, got {start!r}."
             )
     return runs
+
+
+def described_run(described: Mapping[str, Any]) -> Run:
+    """Returns the run that `dataclasses.asdict` gave this description of; what it lacks is default.
+
+    Raises:
+        TypeError: If a key is unknown, or one without a default is missing.
+        ValueError: If a value does not fit.
+    """
+    return Run(**{**described, "schedule": Schedule(**described["schedule"])})
 
 
 def _is_float(run: Run | None) -> bool:

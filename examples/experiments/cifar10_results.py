@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+import cifar10_config
 import csv_rows
 from cifar10_config import Run
 
@@ -167,10 +168,10 @@ def _trains_alike(one: Run, other: Run) -> bool:
 
 def _finished(run: Run, seed: int, path: pathlib.Path) -> Finished:
     result = json.loads(path.read_text())
-    obtained, wanted = result["run"], dataclasses.asdict(run)
-    for described in (obtained, wanted):
-        for key in ("title", "seeds", "export"):
-            described.pop(key)
+    obtained = cifar10_config.described_run(result["run"])
+    wanted = dataclasses.replace(
+        run, title=obtained.title, seeds=obtained.seeds, export=obtained.export
+    )
     if obtained != wanted:
         raise ValueError(
             f"{path} was obtained with another configuration of {run.name}: {obtained}, not "

@@ -98,9 +98,7 @@ def train(
         files: The run's files.
     """
     steps = len(data.train.x_train) // schedule.batch_size
-    rate = tf_keras.optimizers.schedules.CosineDecay(
-        schedule.learning_rate, steps * schedule.epochs
-    )
+    rate = _learning_rate(schedule, steps * schedule.epochs)
     loss = {"loss": "sparse_categorical_crossentropy"} if trainer is model else {}
     trainer.compile(_optimizer(schedule, rate), **loss, metrics=["accuracy"])
     checkpoint = tf.train.Checkpoint(model=trainer)
@@ -142,6 +140,15 @@ def _reestimated_accuracy(model: Any, batches: Any, data: Images) -> float:
     accuracy = data.accuracy(model)
     model.set_weights(kept)
     return accuracy
+
+
+def _learning_rate(schedule: Schedule, num_steps: int) -> Any:
+    if not schedule.steps:
+        return tf_keras.optimizers.schedules.CosineDecay(schedule.learning_rate, num_steps)
+    boundaries = [round(share * num_steps) for share in schedule.steps]
+    rates = [schedule.learning_rate / 10**count for count in range(len(boundaries) + 1)]
+    # Keras changes the rate after the step that is named.
+    return tf_keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
 
 
 def _optimizer(schedule: Schedule, rate: Any) -> Any:

@@ -40,6 +40,8 @@ def runs():
         ({"tool": {"name": "brevitas"}, "quantize": None}, "`w2a8.tool.name` must be one of larq"),
         ({"tool": {"name": "larq"}}, "`w2a8` must have `quantize` or `tool`, got both"),
         ({"quantize": None, "distill": {"scheme": "B"}}, "`w2a8` must have `quantize`"),
+        ({"schedule": {"steps": [0.75, 0.5]}}, "`schedule.steps` must be rising shares.*0.75, 0.5"),
+        ({"schedule": {"steps": [1.0]}}, "`schedule.steps` must be rising shares"),
         ({"start": "later"}, "`runs.w2a8.start`.*must name a float run above it, got 'later'"),
     ],
 )
@@ -193,6 +195,18 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
     assert resumed_rows == rows
     for value, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_rate_falls_to_a_tenth_after_each_step(runs, small_network, folder, tmp_path):
+    import cifar10_training
+    import datasets
+
+    data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
+    schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25, steps=[0.5, 0.7])
+    model = small_network()
+    files = cifar10_training.RunFiles("steps", 0, str(tmp_path / "out"), str(tmp_path / "work"))
+    cifar10_training.train(schedule, 0, model, model, data, files)
+    assert [float(row["learning_rate"]) for row in files.rows()] == [0.1, 0.1, 0.01, 0.001]
 
 
 @pytest.fixture
@@ -368,3 +382,24 @@ def test_result_of_another_configuration_is_refused(runs, results):
     folder = results("w2a8", 0, 80.0, run=changed)
     with pytest.raises(ValueError, match=r"w2a8_seed0\.json was obtained with another"):
         cifar10_results.read(runs, folder)
+
+
+def test_result_from_before_an_option_has_its_default(runs, results):
+    import cifar10_results
+
+    before = dataclasses.asdict(runs["w2a8"])
+    del before["schedule"]["steps"]
+    folder = results("w2a8", 0, 80.0, run=before)
+    assert cifar10_results.read(runs, folder)["w2a8"].nets[0].accuracy == 80.0
+
+
+@pytest.mark.parametrize("report", sorted((ROOT / "examples" / "results").glob("cifar10*.md")))
+def test_committed_report_is_what_the_committed_results_say(report):
+    import cifar10_config
+    import cifar10_report
+    import cifar10_results
+
+    config = EXPERIMENTS / f"{report.stem}.yaml"
+    runs = cifar10_config.read(config)
+    rows = cifar10_results.read(runs, report.with_suffix(""))
+    assert report.read_text() == cifar10_report.markdown(runs, rows, report.stem, config.name)

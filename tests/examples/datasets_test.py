@@ -111,6 +111,18 @@ def test_batch_larger_than_the_training_set_is_refused(few):
         few.training_batches(6, seed=0)
 
 
+def test_nothing_tunes_the_batches(few):
+    # TensorFlow's tuner holds up the end of an epoch: three seconds became five, one minute two.
+    for batches in (few.training_batches(2, seed=0), datasets.fixed_batches(few.x_test, 2)):
+        assert batches.options().autotune.enabled is False
+
+
+def test_fixed_batches_are_all_images_in_order(few):
+    batches = list(datasets.fixed_batches(few.x_test, 2).as_numpy_iterator())
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(batches), few.x_test)
+
+
 def test_first_keeps_the_test_set(few):
     part = few.first(3)
     assert part.y_train.tolist() == [0, 1, 2]
