@@ -61,26 +61,44 @@ class Dataset:
         """
         import tensorflow as tf
 
+        steps = self._steps(batch_size)
+        rng = np.random.default_rng(seed)
+        signature = (
+            tf.TensorSpec((batch_size, *self.input_shape), tf.float32),
+            tf.TensorSpec((batch_size,), tf.int32),
+        )
+        batches = tf.data.Dataset.from_generator(
+            lambda: self.epoch(batch_size, rng), output_signature=signature
+        )
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(4)
+        # There is nothing to tune here, and `tf.data`'s tuner sleeps for up to a minute at a time
+        # while the end of an epoch waits for it.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.with_options(options)
+
+    def epoch(
+        self, batch_size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the next epoch of `training_batches` as arrays.
+
+        Raises:
+            ValueError: If the training set is smaller than a batch.
+        """
+        steps = self._steps(batch_size)
+        order = rng.permutation(len(self.x_train))
+        for chosen in order[: steps * batch_size].reshape(steps, batch_size):
+            yield self._augmented(self.x_train[chosen], rng), self.y_train[chosen]
+
+    def _steps(self, batch_size: int) -> int:
+        """Batches in an epoch."""
         steps = len(self.x_train) // batch_size
         if not steps:
             raise ValueError(
                 f"`batch_size` must be at most {len(self.x_train)}, the number of training images, "
                 f"got {batch_size}."
             )
-        rng = np.random.default_rng(seed)
-
-        def epoch() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            order = rng.permutation(len(self.x_train))
-            for chosen in order[: steps * batch_size].reshape(steps, batch_size):
-                yield self._augmented(self.x_train[chosen], rng), self.y_train[chosen]
-
-        signature = (
-            tf.TensorSpec((batch_size, *self.input_shape), tf.float32),
-            tf.TensorSpec((batch_size,), tf.int32),
-        )
-        batches = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(4)
-        return batches.with_options(_untuned())
+        return steps
 
     def _augmented(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         count, height, width, _ = images.shape
@@ -93,26 +111,6 @@ class Dataset:
             return images
         mirrored = rng.integers(0, 2, count).astype(bool)
         return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-
-
-def fixed_batches(images: np.ndarray, batch_size: int) -> Any:
-    """Returns a `tf.data.Dataset` of batches in order, the last one of what is left over."""
-    import tensorflow as tf
-
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
-    return batches.with_options(_untuned())
-
-
-def _untuned() -> Any:
-    """Options without `tf.data`'s autotuning, of which our pipelines have nothing to tune.
-
-    Its thread sleeps for up to a minute at a time, and the end of an epoch waits for it to wake up.
-    """
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return options
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:

@@ -4,7 +4,7 @@
         --data_dir=.../cifar-10-batches-py
 
 As a Keras 3 model, as an integer file, and the mean training image that both want subtracted. The
-three are written only if the Keras 3 model is as accurate as the tf_keras one was.
+three are written only if the Keras 3 model is as accurate as what was trained, maybe in tf_keras.
 """
 
 from __future__ import annotations
@@ -54,10 +54,13 @@ def main(argv: list[str]) -> None:
     files = RunFiles(run.name, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
     if not files.json.exists():
         raise app.UsageError(f"--run must name a finished run, and {files.json} is not there.")
-    trained = cifar10_networks.build(run)
-    trained.load_weights(files.weights)
     model = cifar10_networks.build(run, keras_flavor="keras")
-    cifar10_networks.copy_weights(trained, model)
+    if files.weights("keras").exists():
+        model.load_weights(files.weights("keras"))
+    else:
+        trained = cifar10_networks.build(run)
+        trained.load_weights(files.weights("tf_keras"))
+        cifar10_networks.copy_weights(trained, model)
     data = Images(datasets.load("cifar10", _DATA_DIR.value))
     accuracy = data.accuracy(model)
     expected = json.loads(files.json.read_text())["test_accuracy"]

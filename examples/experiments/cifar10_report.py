@@ -280,7 +280,7 @@ def _provenance(rows: Mapping[str, Row]) -> str:
                     row.run.name,
                     str(net.seed),
                     result["commit"],
-                    f"{used}TensorFlow {versions['tensorflow']}",
+                    used + (result.get("trained_with") or f"TensorFlow {versions['tensorflow']}"),
                     result["hardware"],
                     f"{result['seconds'] / 60:.0f}",
                     result["date"],

@@ -6,6 +6,10 @@
 After each epoch a line is added to RUN_seedS.csv in --out_dir and a checkpoint is written to
 --work_dir, from which a run that was killed goes on as if it had not been. RUN_seedS.json, written
 at the end, has the result and how it was obtained.
+
+--keras_flavor=keras trains our networks in Keras 3, with the backend that KERAS_BACKEND names. JAX
+trains where TensorFlow is not installed, and leaves the integer file to the same command with
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import importlib.util
+import json
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -29,11 +36,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import cifar10_config
 import cifar10_networks
 import datasets
-import tensorflow as tf
-import tf_keras
-from cifar10_training import Images, RunFiles, export, train
+from cifar10_config import Run
+from cifar10_training import Images, RunFiles, train
 
 import wrpn_tf
+from wrpn_tf.keras_flavor import get_flavor
 
 _CONFIG = flags.DEFINE_string("config", None, "YAML file of runs.", required=True)
 _RUN = flags.DEFINE_string("run", None, "Name of the run.", required=True)
@@ -42,52 +49,89 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py.",
 _TEACHER = flags.DEFINE_string("teacher", None, "Of distilled runs: a float tf_keras .h5 file.")
 _OUT_DIR = flags.DEFINE_string("out_dir", "cifar10", "Where CSV and JSON files are written.")
 _WORK_DIR = flags.DEFINE_string("work_dir", "cifar10_checkpoints", "Checkpoints, trained nets.")
+_KERAS_FLAVOR = flags.DEFINE_enum(
+    "keras_flavor", "tf_keras", ["keras", "tf_keras"], "Which Keras; other tools need tf_keras."
+)
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow.", lower_bound=1)
 
-_PACKAGES = ("wrpn_tf", "tensorflow", "tf_keras", "tensorflow-model-optimization", "qkeras", "larq")
+_PACKAGES = (
+    "wrpn_tf",
+    "tensorflow",
+    "tf_keras",
+    "keras",
+    "jax",
+    "tensorflow-model-optimization",
+    "qkeras",
+    "larq",
+)
 _CALIBRATION_IMAGES = 1024
 
 
 def main(argv: list[str]) -> None:
     """Trains what is not trained yet."""
     del argv
-    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     runs = cifar10_config.read(_CONFIG.value)
     if _RUN.value not in runs:
         raise app.UsageError(f"--run must be one of {', '.join(runs)}, got {_RUN.value}.")
     run = runs[_RUN.value]
     if run.distill is not None and _TEACHER.value is None:
         raise app.UsageError(f"--teacher must be given for {run.name}, which is distilled.")
+    if run.tool is not None and _KERAS_FLAVOR.value != "tf_keras":
+        raise app.UsageError(f"--keras_flavor must be tf_keras for {run.name}, another tool's.")
+    if importlib.util.find_spec("tensorflow") is not None:
+        _limit_threads()
     data = Images(datasets.load("cifar10", _DATA_DIR.value))
     files = RunFiles(run.name, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
-    tf_keras.utils.set_random_seed(_SEED.value)
+    result = train_run(run, data, files)
+    if run.export and importlib.util.find_spec("tensorflow") is not None:
+        from cifar10_export import export
+
+        model = cifar10_networks.build(run, keras_flavor=_KERAS_FLAVOR.value)
+        model.load_weights(files.weights(_KERAS_FLAVOR.value))
+        files.write_result(result | {"export": export(model, data, files)})
+    print(f"done: {result['test_accuracy']:.2f} %", flush=True)
+
+
+def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
+    """Trains a run to its end, unless it was; returns its result, which is then written."""
+    if files.json.exists():
+        return json.loads(files.json.read_text())
+    keras = get_flavor(_KERAS_FLAVOR.value).keras
+    keras.utils.set_random_seed(_SEED.value)
     if run.start is None:
-        model = cifar10_networks.build(run)
+        model = cifar10_networks.build(run, keras_flavor=_KERAS_FLAVOR.value)
     else:
         start = RunFiles(run.start, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
-        model = cifar10_networks.build(run, start.weights)
+        weights = start.weights(_KERAS_FLAVOR.value)
+        model = cifar10_networks.build(run, weights, _KERAS_FLAVOR.value)
         images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
         wrpn_tf.calibrate(model, images, verbose=False)
     result = {"run": dataclasses.asdict(run), "seed": _SEED.value, **_provenance()}
     trainer = model
     if run.distill is not None:
-        teacher = tf_keras.models.load_model(_TEACHER.value, compile=False)
+        teacher = keras.models.load_model(_TEACHER.value, compile=False)
+        # Of an old file Keras 3 makes a model whose output is a list.
+        teacher = keras.Model(teacher.inputs, teacher.outputs[0])
         trainer = wrpn_tf.Distiller(model, teacher, **run.distill)
         name = pathlib.Path(_TEACHER.value).name
         result["teacher"] = {"file": name, "test_accuracy": round(data.accuracy(teacher), 2)}
     train(run.schedule, _SEED.value, model, trainer, data, files)
-    model.save_weights(files.weights)
+    model.save_weights(files.weights(_KERAS_FLAVOR.value))
     rows = files.rows()
     result |= {
         "parameters": model.count_params(),
         "test_accuracy": float(rows[-1]["test_accuracy"]),
         "seconds": round(sum(float(row["seconds"]) for row in rows)),
     }
-    if run.export:
-        result["export"] = export(model, data, files)
     files.write_result(result)
-    print(f"done: {result['test_accuracy']:.2f} %", flush=True)
+    return result
+
+
+def _limit_threads() -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _provenance() -> dict[str, Any]:
@@ -105,12 +149,28 @@ def _provenance() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    trained_with, hardware = _backend(versions)
     return {
         "commit": commit or "unknown",
         "versions": versions,
-        "hardware": f"{_processor()}, {_THREADS.value} thread(s)",
+        "trained_with": trained_with,
+        "hardware": hardware,
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _backend(versions: Mapping[str, str]) -> tuple[str, str]:
+    """What computes, in words, and on what."""
+    cpu = f"{_processor()}, {_THREADS.value} thread(s)"
+    if _KERAS_FLAVOR.value == "tf_keras":
+        return f"TensorFlow {versions['tensorflow']}", cpu
+    backend = get_flavor("keras").keras.backend.backend()
+    words = f"Keras {versions['keras']}, {backend} {versions[backend]}"
+    if backend == "tensorflow":
+        return words, cpu
+    import jax
+
+    return words, jax.devices()[0].device_kind
 
 
 def _processor() -> str:

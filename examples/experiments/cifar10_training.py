@@ -1,7 +1,8 @@
-"""Trains one network of `cifar10.py`, measures it after each epoch, resumes, and exports it."""
+"""Trains one network of `cifar10.py`, of either Keras, measures it after each epoch, resumes."""
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 import time
@@ -9,14 +10,14 @@ from typing import Any
 
 import csv_rows
 import datasets
-import tensorflow as tf
-import tf_keras
-import tflite_files
+import numpy as np
 from cifar10_config import Schedule
 
-import tflite_export
 import wrpn_tf
+from wrpn_tf.keras_flavor import flavor_of
 from wrpn_tf.whole_file import write_whole
+
+TEST_BATCH = 500
 
 _COLUMNS = (
     "epoch",
@@ -27,7 +28,6 @@ _COLUMNS = (
     "reestimated_accuracy",
     "seconds",
 )
-_TEST_BATCH = 500
 _REESTIMATION_BATCHES = 20
 
 
@@ -40,15 +40,18 @@ class Images:
         self.x_test = train.x_test - self.mean
         self.y_test = train.y_test
 
-    def batches(self, batch_size: int, seed: int, epoch: int) -> Any:
-        """One epoch's batches, which depend on seed and epoch alone."""
-        batches = self.train.training_batches(batch_size, (seed, epoch))
-        return batches.map(lambda x, y: (x - self.mean, y))
+    def batches(self, keras: Any, batch_size: int, seed: int, epoch: int) -> Any:
+        """One epoch's batches as a Keras' `fit` takes them; they depend on seed and epoch alone."""
+        if keras.backend.backend() == "tensorflow":
+            batches = self.train.training_batches(batch_size, (seed, epoch))
+            return batches.map(lambda x, y: (x - self.mean, y))
+        rng = np.random.default_rng((seed, epoch))
+        return ((x - self.mean, y) for x, y in self.train.epoch(batch_size, rng))
 
     def accuracy(self, model: Any) -> float:
         """The share of test images told right, in percent."""
-        batches = datasets.fixed_batches(self.x_test, _TEST_BATCH)
-        return self.accuracy_of(model.predict(batches, verbose=0))
+        batches = np.split(self.x_test, range(TEST_BATCH, len(self.x_test), TEST_BATCH))
+        return self.accuracy_of(np.concatenate([model.predict_on_batch(x) for x in batches]))
 
     def accuracy_of(self, outputs: Any) -> float:
         """The same, given what a network makes of the test images."""
@@ -63,9 +66,33 @@ class RunFiles:
         self.folder = pathlib.Path(work_dir) / stem
         self.folder.mkdir(parents=True, exist_ok=True)
         pathlib.Path(out_dir).mkdir(parents=True, exist_ok=True)
-        self.weights = self.folder / "final.h5"
         self.csv = pathlib.Path(out_dir) / f"{stem}.csv"
         self.json = pathlib.Path(out_dir) / f"{stem}.json"
+        self._checkpoint = self.folder / "checkpoint.npz"
+
+    def weights(self, keras_flavor: str) -> pathlib.Path:
+        """The trained net's, in the form that a Keras has for quantized models."""
+        return self.folder / ("final.h5" if keras_flavor == "tf_keras" else "final.weights.h5")
+
+    def save_checkpoint(self, trainer: Any, epoch: int) -> None:
+        """Writes all that the training after an epoch depends on."""
+        values = [*trainer.get_weights(), *map(np.asarray, trainer.optimizer.variables)]
+        file = io.BytesIO()
+        np.savez(file, epoch, *values)
+        write_whole(file.getvalue(), self._checkpoint)
+
+    def restore_checkpoint(self, trainer: Any) -> int:
+        """Reads it into a trainer that is compiled; returns the epoch, 0 if there is none."""
+        if not self._checkpoint.exists():
+            return 0
+        with np.load(self._checkpoint) as file:
+            epoch, *values = file.values()
+        trainer.optimizer.build(trainer.trainable_variables)
+        count = len(trainer.weights)
+        trainer.set_weights(values[:count])
+        for variable, value in zip(trainer.optimizer.variables, values[count:], strict=True):
+            variable.assign(value)
+        return int(epoch)
 
     def rows(self) -> list[dict[str, str]]:
         """The epochs so far."""
@@ -77,7 +104,7 @@ class RunFiles:
         write_whole(("\n".join(lines) + "\n").encode(), self.csv)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Writes the JSON file, which says that the run is finished."""
+        """Writes the JSON file, which says that the run is trained."""
         write_whole((json.dumps(result, indent=1) + "\n").encode(), self.json)
 
 
@@ -97,35 +124,41 @@ def train(
         data: The images.
         files: The run's files.
     """
+    keras = flavor_of(model).keras
     steps = len(data.train.x_train) // schedule.batch_size
-    rate = _learning_rate(schedule, steps * schedule.epochs)
+    rate = _learning_rate(keras, schedule, steps * schedule.epochs)
     loss = {"loss": "sparse_categorical_crossentropy"} if trainer is model else {}
-    trainer.compile(_optimizer(schedule, rate), **loss, metrics=["accuracy"])
-    checkpoint = tf.train.Checkpoint(model=trainer)
-    manager = tf.train.CheckpointManager(checkpoint, str(files.folder), max_to_keep=1)
-    done = 0
-    if manager.latest_checkpoint:
-        done = int(manager.latest_checkpoint.rsplit("-", 1)[1])
-        checkpoint.restore(manager.latest_checkpoint)
+    trainer.compile(
+        _optimizer(keras, schedule, rate),
+        **loss,
+        metrics=["accuracy"],
+        # TensorFlow's XLA makes such networks slower on a CPU.
+        jit_compile=keras.backend.backend() != "tensorflow",
+    )
+    done = files.restore_checkpoint(trainer)
+    if done:
         print(f"goes on after epoch {done}", flush=True)
     rows = files.rows()[:done]
     for epoch in range(done, schedule.epochs):
         start = time.monotonic()
-        batches = data.batches(schedule.batch_size, seed, epoch)
-        history = trainer.fit(batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0).history
+        batches = data.batches(keras, schedule.batch_size, seed, epoch)
+        history = trainer.fit(
+            batches, shuffle=False, initial_epoch=epoch, epochs=epoch + 1, verbose=0
+        ).history
         seconds = time.monotonic() - start
+        again = data.batches(keras, schedule.batch_size, seed, epoch)
         row = {
             "epoch": str(epoch + 1),
             "learning_rate": f"{float(rate(steps * epoch)):.5f}",
             "loss": f"{history['loss'][0]:.4f}",
             "train_accuracy": f"{100 * history['accuracy'][0]:.2f}",
             "test_accuracy": f"{data.accuracy(model):.2f}",
-            "reestimated_accuracy": f"{_reestimated_accuracy(model, batches, data):.2f}",
+            "reestimated_accuracy": f"{_reestimated_accuracy(model, again, data):.2f}",
             "seconds": f"{seconds:.0f}",
         }
         rows.append(row)
         files.write_rows(rows)
-        manager.save(epoch + 1)
+        files.save_checkpoint(trainer, epoch + 1)
         print(
             f"epoch {epoch + 1}/{schedule.epochs}: loss {row['loss']}, train "
             f"{row['train_accuracy']} %, test {row['test_accuracy']} %, {row['seconds']} s",
@@ -142,34 +175,19 @@ def _reestimated_accuracy(model: Any, batches: Any, data: Images) -> float:
     return accuracy
 
 
-def _learning_rate(schedule: Schedule, num_steps: int) -> Any:
+def _learning_rate(keras: Any, schedule: Schedule, num_steps: int) -> Any:
+    schedules = keras.optimizers.schedules
     if not schedule.steps:
-        return tf_keras.optimizers.schedules.CosineDecay(schedule.learning_rate, num_steps)
+        return schedules.CosineDecay(schedule.learning_rate, num_steps)
     boundaries = [round(share * num_steps) for share in schedule.steps]
     rates = [schedule.learning_rate / 10**count for count in range(len(boundaries) + 1)]
     # Keras changes the rate after the step that is named.
-    return tf_keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
+    return schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
 
 
-def _optimizer(schedule: Schedule, rate: Any) -> Any:
+def _optimizer(keras: Any, schedule: Schedule, rate: Any) -> Any:
     # Decoupled decay is not amplified by momentum, as SGD's customary L2 is.
     decay = schedule.weight_decay / (1 - schedule.momentum)
-    optimizer = tf_keras.optimizers.SGD(rate, schedule.momentum, nesterov=True, weight_decay=decay)
+    optimizer = keras.optimizers.SGD(rate, schedule.momentum, nesterov=True, weight_decay=decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "range"])
     return optimizer
-
-
-def export(model: Any, data: Images, files: RunFiles) -> dict[str, Any]:
-    """Writes the integer file (int8 storage), and compares it with Keras on the whole test set."""
-    snapped, moves = tflite_export.snap(model, "int8", (data.x_test, data.y_test))
-    blob = tflite_export.convert(snapped, "int8", snap_first=False)
-    tflite_export.save(blob, files.folder / "int8.tflite")
-    snapped.save_weights(files.folder / "snapped.h5")
-    before, after = moves.accuracies
-    outputs = tflite_files.predict(blob, data.x_test, _TEST_BATCH)
-    return {
-        "bytes": len(blob),
-        "keras_accuracy": round(100 * before, 2),
-        "snapped_accuracy": round(100 * after, 2),
-        "tflite_accuracy": round(data.accuracy_of(outputs), 2),
-    }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import pathlib
 import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -135,15 +137,13 @@ def folder(tmp_path):
 @pytest.fixture
 def small_network():
     """Quantized, with all that a checkpoint must hold: batch norm, ranges, weights."""
-    import tf_keras
-
     import wrpn_tf
 
-    layers = tf_keras.layers
-
-    def build():
-        tf_keras.utils.set_random_seed(0)
-        network = tf_keras.Sequential(
+    def build(flavor="tf_keras"):
+        keras = importlib.import_module(flavor)
+        layers = keras.layers
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential(
             [
                 layers.Input((32, 32, 3)),
                 layers.Conv2D(4, 3, 4),
@@ -161,8 +161,9 @@ def small_network():
     return build
 
 
+@pytest.mark.parametrize("flavor", ["keras", "tf_keras"])
 def test_killed_run_goes_on_as_if_it_had_not_been(
-    runs, small_network, folder, tmp_path, monkeypatch
+    runs, small_network, folder, tmp_path, monkeypatch, flavor
 ):
     import cifar10_training
     import datasets
@@ -171,7 +172,7 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
     schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=3, batch_size=25)
 
     def trained(name, stop_after=None):
-        model = small_network()
+        model = small_network(flavor)
         files = cifar10_training.RunFiles(name, 0, str(tmp_path / "out"), str(tmp_path / "work"))
         with monkeypatch.context() as patch:
             if stop_after is not None:
@@ -195,6 +196,38 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
     assert resumed_rows == rows
     for value, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_batches_without_tensorflow_are_the_same(runs, folder, monkeypatch):
+    import cifar10_training
+    import datasets
+    import keras
+
+    data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
+    expected = list(data.batches(keras, 25, 3, 1).as_numpy_iterator())
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for own, its in zip(data.batches(keras, 25, 3, 1), expected, strict=True):
+        np.testing.assert_array_equal(own[0], its[0])
+        np.testing.assert_array_equal(own[1], its[1])
+
+
+def test_integer_file_is_added_to_a_net_that_was_trained_without_tensorflow(folder, tmp_path):
+    import yaml
+
+    content = yaml.safe_load(CONFIG.read_text())
+    content["schedule"] |= {"epochs": 1, "batch_size": 25}
+    config = tmp_path / "short.yaml"
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    command = [sys.executable, str(EXPERIMENTS / "cifar10_train.py"), "--keras_flavor=keras"]
+    command += [f"--config={config}", "--run=w2a8", f"--data_dir={folder}"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
+    path = tmp_path / "cifar10" / "w2a8_seed0.json"
+    result = json.loads(path.read_text())
+    assert result["trained_with"].startswith("Keras 3")
+    assert result["export"]["keras_accuracy"] == result["test_accuracy"]
+    path.write_text(json.dumps({**result, "export": None, "date": "then"}))
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
+    assert json.loads(path.read_text()) == {**result, "date": "then"}
 
 
 def test_rate_falls_to_a_tenth_after_each_step(runs, small_network, folder, tmp_path):
