@@ -60,6 +60,9 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
         f"setting, commit and version in `{folder}/*.json`.",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",
+        "In the middle of training, batch norm's moving averages lag behind weights of few bits. "
+        "Accuracies by epoch are with statistics measured again "
+        "(`wrpn_tf.reestimate_batch_norm`) where the runs tell it.",
         "    python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py \\\n"
         f"        --config=examples/experiments/{config} --teacher=teacher.h5 "
         "--tools_python=tools/bin/python",
@@ -82,9 +85,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         parts += [
             "## Convergence",
             "Epochs until a distilled student is first as good on the test set as the plain "
-            "student of the same widths and bits is at its end. In the middle of training, batch "
-            "norm's moving averages lag behind weights of few bits; where the runs tell it, "
-            "accuracies are with statistics measured again (`wrpn_tf.reestimate_batch_norm`).",
+            "student of the same widths and bits is at its end.",
             convergence,
         ]
     exports = _exports(rows)
@@ -119,7 +120,7 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
         accuracies = [net.accuracy for net in row.nets.values()]
         dots.plot(accuracies, [height] * len(accuracies), "o", color=colors[row.run.name])
         if 0 in row.nets:
-            curve = row.nets[0].curve
+            curve = row.nets[0].reestimated or row.nets[0].curve
             style = "--" if row.run.tool is not None else "-"
             epochs = range(1, len(curve) + 1)
             curves.plot(epochs, curve, style, color=colors[row.run.name])
