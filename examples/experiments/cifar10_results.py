@@ -129,6 +129,20 @@ def ahead(rows: Mapping[str, Row], name: str, other: str) -> float | None:
     return rows[name].ahead_of(rows[other]) if name in rows and other in rows else None
 
 
+def float_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
+    """The float row of the same schedule."""
+    return next(
+        (
+            other
+            for other in rows.values()
+            if other.run.quantize is None
+            and other.run.tool is None
+            and _trains_alike(other.run, row.run)
+        ),
+        None,
+    )
+
+
 def plain_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
     """The row of the same net and bits without a teacher."""
     return next(

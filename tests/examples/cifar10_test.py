@@ -336,7 +336,7 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert "Teacher: `big.h5` (91.30 %)." in text
     assert "| float | 85.50 ± 0.71 | 2 | +0.00 |" in text
     assert "| 2W/8A | 84.25 ± 0.35 | 2 | -1.25 |" in text
-    assert "| 2W/8A plain within 1 of float | -1.25 | **missed** |" in text
+    assert "| 2W/8A, plain, within 1 of float | -1.25 | **missed** |" in text
     assert "| ahead of 2W/8A, Larq DoReFa | -0.50 | **missed** |" in text
     assert "at most 85 % of the epochs | 67%, 97% | **missed** |" in text
     assert "| 2W/8A, seed 0: file within 0.1 of Keras | +0.10 | reached |" in text
@@ -385,7 +385,7 @@ def test_rows_without_a_common_seed_are_not_compared(runs, results):
     text = cifar10_report.write(runs, folder, CONFIG)
     assert "| 2W/8A | 84.50 | 1 |  |" in text
     assert "ahead of" not in text
-    assert "plain within" not in text
+    assert "within 1 of float" not in text
 
 
 def test_nets_of_another_weight_decay_are_not_compared(runs, results):
@@ -397,6 +397,25 @@ def test_nets_of_another_weight_decay_are_not_compared(runs, results):
     text = cifar10_report.write(runs, folder, CONFIG)
     assert "ahead of" not in text
     assert "## Convergence" not in text
+
+
+def test_nets_trained_in_steps_are_compared_with_each_other(runs, results):
+    import cifar10_report
+
+    results("float", 0, 86.0)
+    results("w2a8", 0, 83.0)
+    results("float_steps", 0, 85.5)
+    results("w2a8_steps", 0, 84.7)
+    folder = results("w2a8_apprentice_steps", 0, 85.0, reached_half_at=24)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "`In steps`: the rate falls to a tenth after 50 and after 75 %" in text
+    assert "| 2W/8A, in steps | 84.70 | 1 | -0.80 |" in text
+    assert "| 2W/8A, in steps, plain, within 1 of float | -0.80 | reached |" in text
+    assert "| 2W/8A, plain, within 1 of float | -3.00 | **missed** |" in text
+    assert (
+        "| 2W/8A, Apprentice B, in steps | 2W/8A, in steps | 0 | moving | 84.70 | 24 of 30 |"
+        in text
+    )
 
 
 def test_bound_that_is_met_exactly_is_reached(runs, results):
