@@ -93,7 +93,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         parts += [
             "## Convergence",
             "Epochs until a distilled student is first as good on the test set as the plain "
-            "student of the same widths and bits is at its end.",
+            "student of the same widths and bits is at its end, and until that student is itself.",
             convergence,
         ]
     exports = _exports(rows)
@@ -220,8 +220,10 @@ def _convergence(rows: Mapping[str, Row]) -> str:
             told = "not reached" if found.epoch is None else f"{found.epoch} of {len(its.curve)}"
             nets = [row.run.title, plain.run.title, str(own.seed)]
             statistics = "measured again" if found.is_reestimated else "moving"
-            lines.append([*nets, statistics, f"{found.target:.2f}", told])
-    header = ["distilled", "plain", "seed", "batch norm", "plain's last accuracy, %", "epoch"]
+            others = str(found.others_epoch)
+            lines.append([*nets, statistics, f"{found.target:.2f}", told, others])
+    header = ["distilled", "plain", "seed", "batch norm", "plain's last accuracy, %"]
+    header += ["epoch", "plain's own"]
     return _table(header, lines) if lines else ""
 
 

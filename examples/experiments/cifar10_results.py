@@ -45,21 +45,25 @@ class Convergence:
     Attributes:
         target: The other's last test accuracy, in percent.
         epoch: The first epoch with at least that; None if there is none.
+        others_epoch: The first epoch in which the other itself had it.
         is_reestimated: Whether both accuracies are with batch norm's statistics measured again.
     """
 
     target: float
     epoch: int | None
+    others_epoch: int
     is_reestimated: bool
 
 
 def convergence(net: Finished, other: Finished) -> Convergence:
     """Compares two nets, with statistics that were measured again if both have them."""
     is_reestimated = bool(net.reestimated and other.reestimated)
-    curve = net.reestimated if is_reestimated else net.curve
-    target = (other.reestimated if is_reestimated else other.curve)[-1]
-    reached = (epoch for epoch, x in enumerate(curve, start=1) if x >= target)
-    return Convergence(target, next(reached, None), is_reestimated)
+    curve, others = (x.reestimated if is_reestimated else x.curve for x in (net, other))
+    target = others[-1]
+    own, its = (
+        [epoch for epoch, x in enumerate(c, start=1) if x >= target] for c in (curve, others)
+    )
+    return Convergence(target, own[0] if own else None, its[0], is_reestimated)
 
 
 @dataclasses.dataclass(frozen=True)

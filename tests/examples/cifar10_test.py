@@ -340,7 +340,7 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert "| ahead of 2W/8A, Larq DoReFa | -0.50 | **missed** |" in text
     assert "at most 85 % of the epochs | 67%, 97% | **missed** |" in text
     assert "| 2W/8A, seed 0: file within 0.1 of Keras | +0.10 | reached |" in text
-    assert "| 2W/8A, Apprentice B | 2W/8A | 0 | moving | 84.00 | 20 of 30 |" in text
+    assert "| 2W/8A, Apprentice B | 2W/8A | 0 | moving | 84.00 | 20 of 30 | 30 |" in text
     assert "w2a8_both, qkeras_w2a8" in text.split("Not run yet with seed 0: ")[1]
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
 
@@ -372,8 +372,8 @@ def test_convergence_is_told_with_statistics_measured_again_if_both_have_them(ru
     folder = results("w2a8_apprentice_c", 0, 84.2, reached_half_at=20)
     text = cifar10_report.write(runs, folder, CONFIG)
     # Their curves are 10 points above the moving averages' before the last epoch, where it is told.
-    assert "| 2W/8A, Apprentice B | 2W/8A | 0 | measured again | 84.10 | 1 of 30 |" in text
-    assert "from float at 0.01 | 2W/8A | 0 | moving | 84.00 | 20 of 30 |" in text
+    assert "| 2W/8A, Apprentice B | 2W/8A | 0 | measured again | 84.10 | 1 of 30 | 1 |" in text
+    assert "from float at 0.01 | 2W/8A | 0 | moving | 84.00 | 20 of 30 | 30 |" in text
 
 
 def test_rows_without_a_common_seed_are_not_compared(runs, results):
@@ -413,7 +413,7 @@ def test_nets_trained_in_steps_are_compared_with_each_other(runs, results):
     assert "| 2W/8A, in steps, plain, within 1 of float | -0.80 | reached |" in text
     assert "| 2W/8A, plain, within 1 of float | -3.00 | **missed** |" in text
     assert (
-        "| 2W/8A, Apprentice B, in steps | 2W/8A, in steps | 0 | moving | 84.70 | 24 of 30 |"
+        "| 2W/8A, Apprentice B, in steps | 2W/8A, in steps | 0 | moving | 84.70 | 24 of 30 | 30 |"
         in text
     )
 
