@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Mapping
 
@@ -17,15 +18,20 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
 
     figure, (dots, curves) = pyplot.subplots(1, 2, figsize=(14, 6))
     shown = list(rows.values())[::-1]
-    colors = dict(zip(rows, pyplot.colormaps["tab20"].colors, strict=False))
+    palette = itertools.cycle(pyplot.colormaps["tab20"].colors)
+    colors = dict(zip(rows, palette, strict=False))
     for height, row in enumerate(shown):
         accuracies = [net.accuracy for net in row.nets.values()]
         dots.plot(accuracies, [height] * len(accuracies), "o", color=colors[row.run.name])
         if 0 in row.nets:
-            curve = row.nets[0].reestimated or row.nets[0].curve
-            style = "--" if row.run.tool is not None else "-"
-            epochs = range(1, len(curve) + 1)
-            curves.plot(epochs, curve, style, color=colors[row.run.name])
+            net = row.nets[0]
+            curve = net.reestimated or net.curve
+            style = {
+                "linestyle": "--" if row.run.tool is not None else "-",
+                "linewidth": 2 if net.reestimated else 0.8,
+                "color": colors[row.run.name],
+            }
+            curves.plot(range(1, len(curve) + 1), curve, **style)
     dots.set_yticks(range(len(shown)), [row.run.title for row in shown])
     dots.set(xlabel="test accuracy, %", title="after the last epoch, a dot for each seed")
     dots.grid(axis="x", color="0.9")
@@ -37,7 +43,7 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
         xlabel="epoch",
         ylabel="test accuracy, %",
         ylim=(best - 25, best + 1),
-        title="seed 0; colours as on the left; dashed: other tools",
+        title="seed 0; thick: batch norm measured again; dashed: other tools",
     )
     for axis in (dots, curves):
         axis.spines[["top", "right"]].set_visible(False)

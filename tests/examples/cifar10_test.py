@@ -16,6 +16,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "examples" / "experiments"
 CONFIG = EXPERIMENTS / "cifar10.yaml"
+_TFMOT = "tensorflow-model-optimization"
 
 
 @pytest.fixture(autouse=True)
@@ -306,7 +307,7 @@ def results(runs, tmp_path):
             "parameters": 78714,
             "seconds": 60,
             "commit": "abc",
-            "versions": {"tensorflow": "2", "larq": "1"},
+            "versions": dict.fromkeys(("tensorflow", "larq", "qkeras", _TFMOT), "2"),
             "hardware": "a processor",
             "date": "2026-01-01",
             **more,
@@ -342,6 +343,16 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert "| 2W/8A, seed 0: file within 0.1 of Keras | +0.10 | reached |" in text
     assert "| 2W/8A, Apprentice B | 2W/8A | 0 | moving | 84.00 | 20 of 30 | 30 |" in text
     assert "w2a8_both, qkeras_w2a8" in text.split("Not run yet with seed 0: ")[1]
+    assert (folder.parent / "cifar10.png").stat().st_size > 10_000
+
+
+def test_report_takes_all_runs_at_once(runs, results):
+    import cifar10_report
+
+    for name in runs:  # More than a palette has colours.
+        folder = results(name, 0, 80.0)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "Not run yet with seed 0" not in text
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
 
 
