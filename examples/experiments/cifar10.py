@@ -17,8 +17,8 @@ and --tools_python=tools/bin/python; without it their runs are left out.
 KERAS_BACKEND=jax and --keras_flavor=keras train our networks in Keras 3 on JAX, say on a GPU, even
 where TensorFlow is not installed; the same command with TensorFlow then adds the integer files.
 
-A run of ResNet-8 for 30 epochs takes some 30 minutes on one core, with a teacher an hour; of
-ResNet-20 three times that.
+A run of ResNet-8 for 30 epochs takes some 40 minutes on one core, with a teacher an hour; of
+ResNet-20 an hour and a half, with a teacher or widened two to five.
 """
 
 from __future__ import annotations
