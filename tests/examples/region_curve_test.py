@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
-
 import numpy as np
 import pytest
 
 import wrpn_tf
 from wrpn_tf import RegionPrecision
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    """The experiment's modules find each other as they do when it runs as a script."""
-    for folder in ("examples/experiments", "examples"):
-        monkeypatch.syspath_prepend(str(ROOT / folder))
-    yield
-    for name in [name for name in sys.modules if name.startswith("region_") or name == "datasets"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("experiment_modules")
 
 
 @pytest.fixture
