@@ -23,6 +23,7 @@ ResNet-20 an hour and a half, with a teacher or widened two to five.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -75,10 +76,7 @@ def train_all(runs: dict[str, Run]) -> list[str]:
     if not only <= set(runs):
         unknown = ", ".join(sorted(only - set(runs)))
         raise app.UsageError(f"--only must name runs of {_CONFIG.value}, got {unknown}.")
-
-    def is_finished(name: str, seed: int) -> bool:
-        return _is_finished(runs[name], seed)
-
+    is_finished = functools.partial(_is_finished, runs)
     todo = cifar10_queue.jobs(runs, only, _SEEDS.value, is_finished)
     if _TOOLS_PYTHON.value is None:
         left_out = {job.run.name: None for job in todo if job.run.needs_other_environment}
@@ -123,13 +121,13 @@ def train(job: Job) -> int:
     return process.returncode
 
 
-def _is_finished(run: Run, seed: int) -> bool:
+def _is_finished(runs: dict[str, Run], name: str, seed: int) -> bool:
     """Whether a run is trained, and exported where TensorFlow is there to do it."""
-    path = pathlib.Path(_OUT_DIR.value) / f"{run.name}_seed{seed}.json"
+    path = pathlib.Path(_OUT_DIR.value) / f"{name}_seed{seed}.json"
     if not path.exists():
         return False
     can_export = importlib.util.find_spec("tensorflow") is not None
-    return not (run.export and can_export) or "export" in json.loads(path.read_text())
+    return not (runs[name].export and can_export) or "export" in json.loads(path.read_text())
 
 
 if __name__ == "__main__":

@@ -186,7 +186,10 @@ def _trains_alike(one: Run, other: Run) -> bool:
 
 def _finished(run: Run, seed: int, path: pathlib.Path) -> Finished:
     result = json.loads(path.read_text())
-    obtained = cifar10_config.described_run(result["run"])
+    try:
+        obtained = cifar10_config.described_run(result["run"])
+    except TypeError as error:
+        raise ValueError(f"{path} has a run that this version does not know: {error}.") from error
     wanted = dataclasses.replace(
         run, title=obtained.title, seeds=obtained.seeds, export=obtained.export
     )

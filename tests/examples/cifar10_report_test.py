@@ -175,6 +175,14 @@ def test_result_of_another_configuration_is_refused(runs, results):
         cifar10_results.read(runs, folder)
 
 
+def test_result_with_an_unknown_option_is_refused_by_its_file(runs, results):
+    import cifar10_results
+
+    folder = results("w2a8", 0, 80.0, run={**dataclasses.asdict(runs["w2a8"]), "later": 1})
+    with pytest.raises(ValueError, match=r"w2a8_seed0\.json has a run that .* not know: .*later"):
+        cifar10_results.read(runs, folder)
+
+
 def test_result_from_before_an_option_has_its_default(runs, results):
     import cifar10_results
 
