@@ -49,13 +49,21 @@ class Images:
         return ((x - self.mean, y) for x, y in self.train.epoch(batch_size, rng))
 
     def accuracy(self, model: Any) -> float:
-        """The share of test images told right, in percent."""
-        batches = np.split(self.x_test, range(TEST_BATCH, len(self.x_test), TEST_BATCH))
-        return self.accuracy_of(np.concatenate([model.predict_on_batch(x) for x in batches]))
+        """The share of test images that a network tells right, in percent."""
+        return self.accuracy_of(self.outputs(model))
 
-    def accuracy_of(self, outputs: Any) -> float:
-        """The same, given what a network makes of the test images."""
-        return 100 * float((outputs.argmax(axis=1) == self.y_test).mean())
+    def outputs(self, model: Any) -> np.ndarray:
+        """What a network makes of the test images, [images, classes]."""
+        batches = np.split(self.x_test, range(TEST_BATCH, len(self.x_test), TEST_BATCH))
+        return np.concatenate([model.predict_on_batch(x) for x in batches])
+
+    def accuracy_of(self, outputs: np.ndarray) -> float:
+        """The share of test images that outputs tell right, in percent."""
+        return 100 * float(self.are_right(outputs).mean())
+
+    def are_right(self, outputs: np.ndarray) -> np.ndarray:
+        """Which test images outputs tell right, bool [images]."""
+        return outputs.argmax(axis=1) == self.y_test
 
 
 class RunFiles:

@@ -52,11 +52,12 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     results("float", 0, 85.0)
     results("float", 1, 86.0)
     exported = {"keras_accuracy": 83.0, "snapped_accuracy": 83.1, "tflite_accuracy": 83.1}
-    results("w2a8", 0, 84.0, export={**exported, "bytes": 99_000})
+    counted = {"changed": {"lost": 31, "won": 41}, "changed_by_nudge": {"lost": 21, "won": 22}}
+    results("w2a8", 0, 84.0, export={**exported, **counted, "bytes": 99_000})
     results("w2a8", 1, 84.5)
     teacher = {"file": "big.h5", "test_accuracy": 91.3}
     results("w2a8_apprentice", 0, 84.2, reached_half_at=20, teacher=teacher)
-    results("w2a8_apprentice", 1, 84.2, reached_half_at=29)
+    results("w2a8_apprentice", 1, 84.2, reached_half_at=29, export={**exported, "bytes": 9})
     folder = results("larq_w2a8", 0, 84.5)
     text = cifar10_report.write(runs, folder, CONFIG)
     assert text == (folder.parent / "cifar10.md").read_text()
@@ -70,6 +71,8 @@ def test_report_says_what_is_reached_and_what_is_missed(runs, results):
     assert "at most 85 % of the epochs | 67%, 97% | **missed** |" in text
     assert "| 2W/8A, seed 0: file within 0.1 of Keras | +0.10 | reached |" in text
     assert "| 2W/8A, Apprentice B | 2W/8A | 0 | moving | 84.00 | 20 of 30 | 30 |" in text
+    assert "| 2W/8A | 0 | 83.00 | 83.10 | 83.10 | 31 + 41 | 21 + 22 | 99,000 |" in text
+    assert "| 2W/8A, Apprentice B | 1 | 83.00 | 83.10 | 83.10 |  |  | 9 |" in text
     assert "w2a8_both, qkeras_w2a8" in text.split("Not run yet with seed 0: ")[1]
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
 

@@ -208,7 +208,10 @@ def test_integer_file_is_added_to_a_net_that_was_trained_without_tensorflow(fold
     path = tmp_path / "cifar10" / "w2a8_seed0.json"
     result = json.loads(path.read_text())
     assert result["trained_with"].startswith("Keras 3")
-    assert result["export"]["keras_accuracy"] == result["test_accuracy"]
+    made = result["export"]
+    assert made["keras_accuracy"] == result["test_accuracy"]
+    moved = 20 * (made["tflite_accuracy"] - made["keras_accuracy"]) / 100  # Of 20 test images.
+    assert made["changed"]["won"] - made["changed"]["lost"] == pytest.approx(moved)
     path.write_text(json.dumps({**result, "export": None, "date": "then"}))
     subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
     assert json.loads(path.read_text()) == {**result, "date": "then"}
