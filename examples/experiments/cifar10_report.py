@@ -53,17 +53,18 @@ def write(runs: Mapping[str, Run], folder: pathlib.Path, config: pathlib.Path) -
 
 def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, config: str) -> str:
     """Returns the report's text; `folder` and `config` are file names in it."""
-    some = next(iter(rows.values())).run
-    plan = some.schedule
+    first = next(iter(rows.values()))
+    plan = first.run.schedule
     parts = [
         "# Low precision on CIFAR-10",
-        f"ResNet-{some.depth}, all 50,000 training images, shifted by up to 4 pixels and mirrored; "
-        f"{plan.epochs} epochs from random weights, batch {plan.batch_size}, SGD "
+        f"ResNet-{first.run.depth}, all 50,000 training images, shifted by up to 4 pixels and "
+        f"mirrored; {plan.epochs} epochs from random weights, batch {plan.batch_size}, SGD "
         f"{plan.learning_rate:g} with Nesterov momentum {plan.momentum:g} and a cosine to 0, "
         f"weight decay {plan.weight_decay:g} on kernels; one schedule for all whose name gives no "
         "other. Accuracy is of all 10,000 test images after the last epoch, never of the best one; "
-        "the standard error of a single net's accuracy is some 0.35 points. `±` is the standard "
-        "deviation over seeds. "
+        "the standard error of a single net's accuracy is some "
+        f"{cifar10_results.standard_error(first.mean):.2f} points. `±` is the standard deviation "
+        "over seeds. "
         f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
         f"setting, commit and version in `{folder}/*.json`.",
         _STEPS if any(row.run.schedule.steps for row in rows.values()) else "",
@@ -71,50 +72,58 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         "In the middle of training, batch norm's moving averages lag behind weights of few bits. "
         "Accuracies by epoch are with statistics measured again "
         "(`wrpn_tf.reestimate_batch_norm`) where the runs tell it.",
-        "    python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py \\\n"
-        f"        --config=examples/experiments/{config} --teacher=teacher.h5 "
-        "--tools_python=tools/bin/python",
+        _command(runs, folder, config),
         _teachers(rows),
-        "## Accuracy",
-        _accuracies(rows),
-        "## Figures",
-        _figures(rows),
     ]
-    claims = _claims(rows)
-    if claims:
-        parts += [
-            "## Claims of the papers",
-            "Differences of test accuracies, in points, with the standard error that "
-            "10,000 images give; twice as much is taken to settle a claim.",
-            claims,
-        ]
-    convergence = _convergence(rows)
-    if convergence:
-        parts += [
-            "## Convergence",
+    sections = (
+        ("Accuracy", "", _accuracies),
+        ("Figures", "", _figures),
+        (
+            "Claims of the papers",
+            "Differences of test accuracies, in points, with the standard error that 10,000 images "
+            "give; twice as much is taken to settle a claim.",
+            _claims,
+        ),
+        (
+            "Convergence",
             "Epochs until a distilled student is first as good on the test set as the plain "
             "student of the same widths and bits is at its end, and until that student is itself.",
-            convergence,
-        ]
-    exports = _exports(rows)
-    if exports:
-        parts += [
-            "## Integer files",
+            _convergence,
+        ),
+        (
+            "Integer files",
             "Top-1 on the whole test set: Keras, Keras after snapping (scales and biases moved to "
             "values that all kernels round alike), and the int8 `.tflite` file in `tf.lite`. Right "
             "answers lost and won: by the file, and, as a control, by Keras itself when ranges of "
             "activations grow by 0.1 %, which makes no better or worse net. Of n such answers, "
             "chance alone moves accuracy by √n / 100 points.",
-            exports,
-        ]
-    parts += [
-        "## How each net was obtained",
-        "Minutes are wall time, beside other work on the same machine and its pauses: they tell "
-        "what a series takes, not which net trains faster.",
-        _provenance(rows),
-    ]
+            _exports,
+        ),
+        (
+            "How each net was obtained",
+            "Minutes are wall time, beside other work on the same machine and its pauses: they "
+            "tell what a series takes, not which net trains faster.",
+            _provenance,
+        ),
+    )
+    for title, text, table in sections:
+        lines = table(rows)
+        if lines:
+            parts += [f"## {title}", text, lines]
     parts.append(_missing(runs, rows))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _command(runs: Mapping[str, Run], folder: str, config: str) -> str:
+    """The command that trains all runs, as code."""
+    lines = [
+        "python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py \\",
+        f"    --config=examples/experiments/{config} --teacher=teacher.h5 \\",
+        f"    --out_dir={folder} --work_dir={folder}_checkpoints",
+    ]
+    if any(run.needs_other_environment for run in runs.values()):
+        lines[-1] += " --tools_python=tools/bin/python"
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def _teachers(rows: Mapping[str, Row]) -> str:
@@ -202,7 +211,7 @@ def _claims(rows: Mapping[str, Row]) -> str:
         settled = "holds" if ahead > 0 else "**does not hold**"
         told = settled if abs(ahead) >= 2 * error else "open"
         lines.append([claim, rows[name].run.title, f"{ahead:+.2f} ± {error:.2f}", told])
-    return _table(["claim", "net", "measured", ""], lines) if lines else ""
+    return _table(["claim", "net", "measured", ""], lines)
 
 
 def _distilled(rows: Mapping[str, Row]) -> list[tuple[Row, Row]]:
@@ -227,7 +236,7 @@ def _convergence(rows: Mapping[str, Row]) -> str:
             lines.append([*nets, statistics, f"{found.target:.2f}", told, others])
     header = ["distilled", "plain", "seed", "batch norm", "plain's last accuracy, %"]
     header += ["epoch", "plain's own"]
-    return _table(header, lines) if lines else ""
+    return _table(header, lines)
 
 
 def _exports(rows: Mapping[str, Row]) -> str:
@@ -244,7 +253,7 @@ def _exports(rows: Mapping[str, Row]) -> str:
         if (made := net.result.get("export"))
     ]
     header = ["net", "seed", "Keras, %", "snapped, %", "file, %", "lost + won", "control", "bytes"]
-    return _table(header, lines) if lines else ""
+    return _table(header, lines)
 
 
 def _changed(answers: Mapping[str, int] | None) -> str:
@@ -294,5 +303,8 @@ def _verdict(held: bool) -> str:
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; empty without lines."""
+    if not lines:
+        return ""
     rows = [header, ["---"] * len(header), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 import statistics
 from collections.abc import Mapping
@@ -36,6 +37,11 @@ class Finished:
     def accuracy(self) -> float:
         """After the last epoch, whichever was the best."""
         return self.curve[-1]
+
+
+def standard_error(accuracy: float) -> float:
+    """Of one net's accuracy in percent, which the number of test images gives, in points."""
+    return math.sqrt(accuracy * (100 - accuracy) / _TEST_IMAGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +112,8 @@ class Row:
         As if the two nets erred independently; on the same images, they do not quite.
         """
         pairs = self.pairs(other)
-        nets = [net.accuracy / 100 for pair in pairs for net in pair]
-        return 100 * sum(x * (1 - x) / _TEST_IMAGES for x in nets) ** 0.5 / len(pairs)
+        errors = [standard_error(net.accuracy) for pair in pairs for net in pair]
+        return math.hypot(*errors) / len(pairs)
 
 
 def read(runs: Mapping[str, Run], folder: pathlib.Path) -> dict[str, Row]:
