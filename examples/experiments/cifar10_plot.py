@@ -10,7 +10,11 @@ from cifar10_results import Row
 
 
 def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
-    """Draws the final accuracies, a dot for each seed, and the learning curves of seed 0."""
+    """Draws the final accuracies, a dot for each seed, and a learning curve of each row.
+
+    Moving averages of batch norm jump in the middle of training: curves that have nothing better
+    are grey.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -18,20 +22,19 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
 
     figure, (dots, curves) = pyplot.subplots(1, 2, figsize=(14, 6))
     shown = list(rows.values())[::-1]
-    palette = itertools.cycle(pyplot.colormaps["tab20"].colors)
-    colors = dict(zip(rows, palette, strict=False))
+    hues = [color for color in pyplot.colormaps["tab20"].colors if len(set(color)) > 1]
+    colors = dict(zip(rows, itertools.cycle(hues), strict=False))
     for height, row in enumerate(shown):
         accuracies = [net.accuracy for net in row.nets.values()]
         dots.plot(accuracies, [height] * len(accuracies), "o", color=colors[row.run.name])
-        if 0 in row.nets:
-            net = row.nets[0]
-            curve = net.reestimated or net.curve
-            style = {
-                "linestyle": "--" if row.run.tool is not None else "-",
-                "linewidth": 2 if net.reestimated else 0.8,
-                "color": colors[row.run.name],
-            }
-            curves.plot(range(1, len(curve) + 1), curve, **style)
+        net = next((x for x in row.nets.values() if x.reestimated), None)
+        if net is not None:
+            epochs = range(1, len(net.reestimated) + 1)
+            curves.plot(epochs, net.reestimated, color=colors[row.run.name], linewidth=2)
+        else:
+            net = next(iter(row.nets.values()))
+            epochs = range(1, len(net.curve) + 1)
+            curves.plot(epochs, net.curve, color="0.85", linewidth=0.8, zorder=0)
     dots.set_yticks(range(len(shown)), [row.run.title for row in shown])
     dots.set(xlabel="test accuracy, %", title="after the last epoch, a dot for each seed")
     dots.grid(axis="x", color="0.9")
@@ -43,7 +46,7 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
         xlabel="epoch",
         ylabel="test accuracy, %",
         ylim=(best - 25, best + 1),
-        title="seed 0; thick: batch norm measured again; dashed: other tools",
+        title="a seed of each; grey: batch norm not measured again",
     )
     for axis in (dots, curves):
         axis.spines[["top", "right"]].set_visible(False)
