@@ -1,4 +1,4 @@
-"""Tries the trained network of this repository: ResNet-8, 2-bit weights, 8-bit activations.
+"""Tries the trained network of this repository: ResNet-20, 2-bit weights, 8-bit activations.
 
     python examples/trained_network.py                               # bundled photographs
     python examples/trained_network.py --images=cat.jpg,holidays     # files, folders of them
@@ -48,8 +48,8 @@ def main(argv: list[str]) -> None:
     """Loads the network and its file, and shows their answers."""
     if len(argv) > 1:
         raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
-    model = saved_models.load(str(FOLDER / "resnet8_w2a8.keras"))
-    blob = (FOLDER / "resnet8_w2a8_int8.tflite").read_bytes()
+    model = saved_models.load(str(FOLDER / "resnet20_w2a8.keras"))
+    blob = (FOLDER / "resnet20_w2a8_int8.tflite").read_bytes()
     mean = np.load(FOLDER / "mean.npy")  # CIFAR-10's mean training image, which is subtracted
     print(f"{wrpn_tf.summary(model)}\n\nThe file has {len(blob):,} bytes.\n")
     try:
