@@ -217,6 +217,21 @@ def test_integer_file_is_added_to_a_net_that_was_trained_without_tensorflow(fold
     assert json.loads(path.read_text()) == {**result, "date": "then"}
 
 
+@pytest.mark.parametrize("flavor", ["keras", "tf_keras"])
+def test_controls_ranges_are_larger_only_while_it_runs(small_network, folder, flavor):
+    import cifar10_export
+    import cifar10_training
+    import datasets
+
+    data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
+    model = small_network(flavor)
+    before, weights = data.outputs(model), model.get_weights()
+    difference = np.abs(cifar10_export._nudged_outputs(model, data) - before).max()
+    assert 0 < difference < 0.1
+    for value, expected in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
 def test_rate_falls_to_a_tenth_after_each_step(runs, small_network, folder, tmp_path):
     import cifar10_training
     import datasets
