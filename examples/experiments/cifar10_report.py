@@ -13,7 +13,7 @@ from cifar10_results import Row
 from wrpn_tf.whole_file import write_whole
 
 _LARGEST_LOSS = 1.0  # What 2W/8A may lose against float, in points.
-_PLAIN = ("w2a8", "w2a8_steps", "w2a8_decay", "w2a8_shortcuts8")
+_PLAIN = ("w2a8", "w2a8_from_float", "w2a8_steps", "w2a8_decay", "w2a8_shortcuts8")
 _SHARE_OF_EPOCHS = 0.85
 _LARGEST_EXPORT_LOSS = 0.1
 # What the papers claim: a run, and the one that it is said to be ahead of.
@@ -23,7 +23,7 @@ _CLAIMS = (
     ("the first 30 % at 2x win back what 2W/8A loses", "w2a8_first30", "w2a8"),
     ("a teacher wins it back", "w2a8_apprentice", "w2a8"),
     ("a teacher wins it back, in steps", "w2a8_apprentice_steps", "w2a8_steps"),
-    ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8"),
+    ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8_from_float"),
     ("both are better than float", "w2a8_both", "float"),
     ("4W/4A at 2x is better than float", "w4a4_2x", "float"),
 )
@@ -87,7 +87,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         (
             "Convergence",
             "Epochs until a distilled student is first as good on the test set as the plain "
-            "student of the same widths and bits is at its end, and until that student is itself.",
+            "student of the same widths, bits and start is at its end, and until that student is itself.",
             _convergence,
         ),
         (

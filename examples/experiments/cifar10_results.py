@@ -154,12 +154,13 @@ def float_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
 
 
 def plain_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
-    """The row of the same net and bits without a teacher."""
+    """The row of the same net and bits, from the same weights, without a teacher."""
     return next(
         (
             other
             for other in rows.values()
             if other.run.quantize == row.run.quantize
+            and other.run.start == row.run.start
             and _trains_alike(other.run, row.run)
             and other.run.distill is None
             and other.run.tool is None
@@ -177,6 +178,7 @@ def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
             other
             for other in rows.values()
             if other.run.quantize == bits
+            and other.run.start == row.run.start
             and _trains_alike(other.run, row.run)
             and other.run.distill is None
         ),

@@ -111,11 +111,30 @@ def test_convergence_is_told_with_statistics_measured_again_if_both_have_them(ru
     results("float", 0, 85.0)
     results("w2a8", 0, 84.0, reestimated=84.1)
     results("w2a8_apprentice", 0, 84.2, reached_half_at=25, reestimated=84.3)
+    results("w2a8_from_float", 0, 83.9, reestimated=84.0)
     folder = results("w2a8_apprentice_c", 0, 84.2, reached_half_at=20)
     text = cifar10_report.write(runs, folder, CONFIG)
     # Their curves are 10 points above the moving averages' before the last epoch, where it is told.
     assert "| 2W/8A, Apprentice B | 2W/8A | 0 | measured again | 84.10 | 1 of 30 | 1 |" in text
-    assert "from float at 0.01 | 2W/8A | 0 | moving | 84.00 | 20 of 30 | 30 |" in text
+    assert "from float at 0.01 | 0 | moving | 83.90 | 20 of 30 | 30 |" in text
+
+
+def test_nets_from_float_weights_are_compared_with_each_other(runs, results):
+    import cifar10_report
+
+    results("float", 0, 85.0)
+    results("w2a8", 0, 82.0)
+    folder = results("w2a8_apprentice_c", 0, 85.5)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "## Convergence" not in text
+    assert "## Claims" not in text
+    results("tfmot_w2a8", 0, 81.0)
+    results("w2a8_from_float", 0, 84.5)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "| ahead of 2W/8A, tfmot n-bit | +1.00 | reached |" in text
+    assert "| 2W/8A, from float at 0.01, plain, within 1 of float | -0.50 | reached |" in text
+    claim = "| a teacher wins it back, from float weights | 2W/8A, Apprentice C, from float at 0.01"
+    assert f"{claim} | +1.00 ± 0.50 | open |" in text
 
 
 def test_rows_without_a_common_seed_are_not_compared(runs, results):
