@@ -12,8 +12,8 @@ from cifar10_results import Row
 def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
     """Draws the final accuracies, a dot for each seed, and a learning curve of each row.
 
-    Moving averages of batch norm jump in the middle of training: curves that have nothing better
-    are grey.
+    Moving averages of batch norm jump in the middle of training: rows that have nothing better are
+    grey. A curve has the color of its row's dots.
     """
     import matplotlib
 
@@ -22,15 +22,22 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
 
     figure, (dots, curves) = pyplot.subplots(1, 2, figsize=(14, 6))
     shown = list(rows.values())[::-1]
+    measured = {
+        name: next((net for net in row.nets.values() if net.reestimated), None)
+        for name, row in rows.items()
+    }
     hues = [color for color in pyplot.colormaps["tab20"].colors if len(set(color)) > 1]
-    colors = dict(zip(rows, itertools.cycle(hues), strict=False))
+    hues = hues[::2] + hues[1::2]  # The pale ones last.
+    colored = [name for name, net in measured.items() if net is not None]
+    colors = dict(zip(colored, itertools.cycle(hues), strict=False))
     for height, row in enumerate(shown):
         accuracies = [net.accuracy for net in row.nets.values()]
-        dots.plot(accuracies, [height] * len(accuracies), "o", color=colors[row.run.name])
-        net = next((x for x in row.nets.values() if x.reestimated), None)
+        color = colors.get(row.run.name, "0.6")
+        dots.plot(accuracies, [height] * len(accuracies), "o", color=color)
+        net = measured[row.run.name]
         if net is not None:
             epochs = range(1, len(net.reestimated) + 1)
-            curves.plot(epochs, net.reestimated, color=colors[row.run.name], linewidth=2)
+            curves.plot(epochs, net.reestimated, color=color, linewidth=2)
         else:
             net = next(iter(row.nets.values()))
             epochs = range(1, len(net.curve) + 1)
