@@ -89,7 +89,8 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         (
             "Convergence",
             "Epochs until a distilled student is first as good on the test set as the plain "
-            "student of the same widths, bits and start is at its end, and until that student is itself.",
+            "student of the same widths, bits and start is at its end, and until that student is "
+            "itself.",
             _convergence,
         ),
         (
