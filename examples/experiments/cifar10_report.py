@@ -33,6 +33,10 @@ _STEPS = (
     "`In steps`: the rate falls to a tenth after 50 and after 75 % of the epochs instead, as in He "
     "et al. (arXiv 1512.03385, section 4.2)."
 )
+_FROM_FLOAT = (
+    "`From float`: starts from the trained weights of the float net of its seed, so it has twice "
+    "the epochs in all, and the float net that it is compared with has not."
+)
 _EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
 
@@ -70,6 +74,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
         f"setting, commit and version in `{folder}/*.json`.",
         _STEPS if any(row.run.schedule.steps for row in rows.values()) else "",
+        _FROM_FLOAT if any(row.run.start for row in rows.values()) else "",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",
         "In the middle of training, batch norm's moving averages lag behind weights of few bits. "
         "Accuracies by epoch are with statistics measured again "

@@ -123,12 +123,17 @@ def test_nets_from_float_weights_are_compared_with_each_other(runs, results):
     import cifar10_report
 
     results("float", 0, 85.0)
+    results("tfmot_w2a8", 0, 81.0)
+    folder = results("w2a8_from_float", 0, 84.5)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "`From float`: starts from the trained weights of the float net" in text
+    assert "ahead of" not in text
+    (folder / "w2a8_from_float_seed0.json").unlink()
     results("w2a8", 0, 82.0)
-    folder = results("w2a8_apprentice_c", 0, 85.5)
+    results("w2a8_apprentice_c", 0, 85.5)
     text = cifar10_report.write(runs, folder, CONFIG)
     assert "## Convergence" not in text
     assert "## Claims" not in text
-    results("tfmot_w2a8", 0, 81.0)
     results("w2a8_from_float", 0, 84.5)
     text = cifar10_report.write(runs, folder, CONFIG)
     assert "| ahead of 2W/8A, tfmot n-bit | +1.00 | reached |" in text
