@@ -13,7 +13,14 @@ from cifar10_results import Row
 from wrpn_tf.whole_file import write_whole
 
 _LARGEST_LOSS = 1.0  # What 2W/8A may lose against float, in points.
-_PLAIN = ("w2a8", "w2a8_from_float", "w2a8_steps", "w2a8_decay", "w2a8_shortcuts8")
+_PLAIN = (
+    "w2a8",
+    "w2a8_from_float",
+    "w2a8_steps",
+    "w2a8_decay",
+    "w2a8_shortcuts8",
+    "w2a8_stage1_8",
+)
 _SHARE_OF_EPOCHS = 0.85
 _LARGEST_EXPORT_LOSS = 0.1
 # What the papers claim, and what is to be kept apart from it: a run, and the one that it is said to
@@ -26,6 +33,8 @@ _CLAIMS = (
     ("a teacher wins it back, in steps", "w2a8_apprentice_steps", "w2a8_steps"),
     ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8_from_float"),
     ("a start from float weights, without a teacher, wins it back", "w2a8_from_float", "w2a8"),
+    ("8-bit weights in the first stage win it back", "w2a8_stage1_8", "w2a8"),
+    ("8-bit weights in 1x1 shortcuts win it back", "w2a8_shortcuts8", "w2a8"),
     ("both are better than float", "w2a8_both", "float"),
     ("4W/4A at 2x is better than float", "w4a4_2x", "float"),
 )
