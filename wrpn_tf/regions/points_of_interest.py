@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from keras import ops
 
 from wrpn_tf.regions.image_values import grey_values
 from wrpn_tf.regions.metric import Metric
-from wrpn_tf.regions.tiles import check_sides, multiply_axes, tile_count
+from wrpn_tf.regions.tiles import check_sides, tile_count
 
 
 def shi_tomasi_response(images: Any, sigma: float = 1.0) -> Any:
@@ -32,34 +33,37 @@ def shi_tomasi_response(images: Any, sigma: float = 1.0) -> Any:
 
     Source: Shi & Tomasi, "Good Features to Track", CVPR 1994.
     """
-    _, height, width, _ = images.shape
     grey = grey_values(images)
-    vertical, horizontal = (
-        (_correlation_matrix(size, (-1, 0, 1)), _correlation_matrix(size, (1, 2, 1)))
-        for size in (height, width)
-    )
-    gradient_y = multiply_axes(grey, vertical[0], horizontal[1])
-    gradient_x = multiply_axes(grey, vertical[1], horizontal[0])
+    gradient_y = _correlate(_correlate(grey, (-1.0, 0.0, 1.0), 1), (1.0, 2.0, 1.0), 2)
+    gradient_x = _correlate(_correlate(grey, (1.0, 2.0, 1.0), 1), (-1.0, 0.0, 1.0), 2)
     products = (gradient_y * gradient_y, gradient_y * gradient_x, gradient_x * gradient_x)
-    smoothing = [_correlation_matrix(size, _gaussian(sigma)) for size in (height, width)]
-    a, b, c = (multiply_axes(product, *smoothing) for product in products)
+    weights = _gaussian(sigma)
+    a, b, c = (_correlate(_correlate(product, weights, 1), weights, 2) for product in products)
     root = ops.sqrt(ops.square(a - c) + 4.0 * ops.square(b))
     return ops.maximum((a + c - root) / 2.0, 0.0)
 
 
-def _correlation_matrix(size: int, weights: Any) -> np.ndarray:
-    """Returns float32 [size, size]: a correlation along an axis whose ends are repeated."""
-    matrix = np.zeros((size, size))
-    for offset, weight in enumerate(weights, -(len(weights) // 2)):
-        np.add.at(matrix, (np.arange(size), np.clip(np.arange(size) + offset, 0, size - 1)), weight)
-    return matrix.astype(np.float32)
+def _correlate(values: Any, weights: Sequence[float], axis: int) -> Any:
+    """Correlates along an axis whose ends are repeated.
+
+    Adds up shifted values: in the last bits of a product of matrices, an image depends on some CPUs
+    on how many there are beside it.
+    """
+    size, radius = values.shape[axis], len(weights) // 2
+    positions = np.clip(np.arange(-radius, size + radius), 0, size - 1)
+    repeated = ops.take(values, positions, axis=axis)
+    shifted = (
+        repeated[(slice(None),) * axis + (slice(offset, offset + size),)]
+        for offset in range(len(weights))
+    )
+    return sum(weight * part for weight, part in zip(weights, shifted, strict=True) if weight)
 
 
-def _gaussian(sigma: float) -> np.ndarray:
+def _gaussian(sigma: float) -> list[float]:
     """Returns the weights of a Gaussian up to 4 sigma; they add up to 1."""
     radius = int(4.0 * sigma + 0.5)
     weights = np.exp(-0.5 * np.square(np.arange(-radius, radius + 1) / sigma))
-    return weights / weights.sum()
+    return (weights / weights.sum()).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
