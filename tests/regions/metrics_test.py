@@ -29,6 +29,7 @@ from wrpn_tf.regions.metrics import (
     z_scores,
 )
 from wrpn_tf.regions.points_of_interest import PointsOfInterest, shi_tomasi_response
+from wrpn_tf.regions.tiles import exact_parts
 
 # height, width, channels
 SIZES = [(28, 28, 1), (32, 32, 3), (33, 47, 3), (224, 224, 3)]
@@ -227,21 +228,35 @@ def test_auto_scales_each_image_by_itself():
     assert not scaled_images[1].any()
 
 
+@pytest.mark.parametrize("size", [(8, 9), (24, 24), (32, 32), (45, 38)])
 @pytest.mark.parametrize("name", METRICS)
-def test_a_map_does_not_depend_on_the_rest_of_the_batch(name):
+def test_a_map_does_not_depend_on_the_rest_of_the_batch(name, size):
     import tensorflow as tf
 
-    images = scaled(colors(45, 38, batch=9))
+    height, width = size
+    images = scaled(colors(height, width, batch=9))
     metric = get_metric(name)
     importance = array(metric(images))
     assert importance.dtype == np.float32
-    assert importance.shape == (9, math.ceil(45 / metric.tile), math.ceil(38 / metric.tile))
-    compiled = tf.function(metric, input_signature=[tf.TensorSpec((None, 45, 38, 3))])
+    assert importance.shape == (9, math.ceil(height / metric.tile), math.ceil(width / metric.tile))
+    compiled = tf.function(metric, input_signature=[tf.TensorSpec((None, height, width, 3))])
     assert compiled.get_concrete_function().output_shapes[1:] == importance.shape[1:]
     np.testing.assert_array_equal(array(compiled(images)), importance)
     for index in range(9):
         alone = array(metric(images[index : index + 1]))
         np.testing.assert_array_equal(alone[0], importance[index])
+
+
+@pytest.mark.parametrize("pixels", [1, 81, 1000, 50176])
+def test_float32_holds_the_sums_of_exact_parts(pixels):
+    values = np.random.default_rng(pixels).uniform(0, 2.4, pixels).astype(np.float32)
+    parts = [array(part) for part in exact_parts(values, 2.4, pixels)]
+    for part in parts:
+        assert part.astype(np.float64).sum() == np.cumsum(part, dtype=np.float32)[-1]
+    # The finer part is rounded: by half of its step, which is 2^-23 of a sum of coarse steps.
+    coarse_step = 2.0 ** (np.ceil(np.log2(2.4 * pixels)) - 23)
+    atol = 2.0 ** (np.ceil(np.log2(coarse_step * pixels)) - 24)
+    np.testing.assert_allclose(parts[0].astype(np.float64) + parts[1], values, rtol=0, atol=atol)
 
 
 ON_JAX = """

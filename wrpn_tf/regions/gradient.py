@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from keras import ops
 
 from wrpn_tf.regions.metric import Metric
-from wrpn_tf.regions.tiles import check_sides, mean_factors, window_sizes, window_sums
+from wrpn_tf.regions.tiles import (
+    check_sides,
+    exact_parts,
+    mean_factors,
+    window_sizes,
+    window_sums,
+)
 
 
 def color_gradient(images: Any) -> Any:
@@ -64,11 +71,13 @@ class ColorGradient(Metric):
         check_sides(self.tile, self.window)
 
     def _importance(self, images: Any) -> Any:
-        _, height, width, _ = images.shape
+        _, height, width, channels = images.shape
         if min(height, width) < 2:
             raise ValueError(
                 f"`images` must have at least 2 x 2 pixels for a gradient, got {height} x {width}."
             )
-        sums = window_sums(color_gradient(images), self.tile, self.window)
         pixels = window_sizes(height, width, self.tile, self.window)
-        return sums * mean_factors(pixels)
+        largest = math.sqrt(2 * channels)  # Each difference of values in [0, 1] is at most 1.
+        parts = exact_parts(color_gradient(images), largest, int(pixels.max()))
+        coarse, fine = (window_sums(part, self.tile, self.window) for part in parts)
+        return (coarse + fine) * mean_factors(pixels)

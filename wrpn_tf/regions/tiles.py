@@ -10,6 +10,7 @@ exact for whole numbers, and the window's cut-off ends need no case of their own
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def mean_factors(sizes: np.ndarray) -> np.ndarray:
 
 
 def window_sums(values: Any, tile: int, window: int) -> Any:
-    """Sums over the windows.
+    """Sums over the windows; see `exact_parts` for values that are no whole numbers.
 
     Args:
         values: float32 tensor [..., height, width].
@@ -54,16 +55,28 @@ def window_sums(values: Any, tile: int, window: int) -> Any:
         float32 tensor [..., ceil(height / tile), ceil(width / tile)].
     """
     rows, columns = (window_matrix(size, tile, window) for size in values.shape[-2:])
-    return multiply_axes(values, rows, columns)
+    values = ops.matmul(ops.convert_to_tensor(rows), values)
+    return ops.matmul(values, ops.convert_to_tensor(columns.T))
 
 
-def multiply_axes(values: Any, row_matrix: np.ndarray, column_matrix: np.ndarray) -> Any:
-    """Multiplies height and width with a matrix each.
+def exact_parts(values: Any, largest: float, pixels: int) -> tuple[Any, Any]:
+    """Splits values >= 0 into two parts, of each of which float32 holds all sums exactly.
 
-    result[..., i, j] = sum_yx row_matrix[i, y] column_matrix[j, x] values[..., y, x]
+    Products of matrices add up in an order that depends on the CPU and on how many images there
+    are. The sums of either part do not depend on the order, nor does the sum of both.
+
+    Args:
+        values: float32 tensor.
+        largest: What no value exceeds, > 0.
+        pixels: What is added up at most.
+
+    Returns:
+        Multiples of a power of two, and what they lack, rounded to those of a smaller one.
     """
-    values = ops.matmul(ops.convert_to_tensor(row_matrix), values)
-    return ops.matmul(values, ops.convert_to_tensor(column_matrix.T))
+    step = 2.0 ** (math.ceil(math.log2(largest * pixels)) - 23)
+    coarse = ops.floor(values / step) * step
+    finer = 2.0 ** (math.ceil(math.log2(step * pixels)) - 23)
+    return coarse, ops.round((values - coarse) / finer) * finer
 
 
 def check_tile(tile: int, images: Any) -> None:
