@@ -287,19 +287,25 @@ def _provenance(rows: Mapping[str, Row]) -> str:
             tool = (row.run.tool or {}).get("name")
             packages = {"tfmot": "tensorflow-model-optimization"}.get(tool, tool)
             used = f"{packages} {versions[packages]}, " if packages else ""
+            parts = result["parts"]
             lines.append(
                 [
                     row.run.name,
                     str(net.seed),
-                    result["commit"],
-                    used + (result.get("trained_with") or f"TensorFlow {versions['tensorflow']}"),
-                    result["hardware"],
+                    _each("commit", parts),
+                    used + _each("trained_with", parts),
+                    _each("hardware", parts),
                     f"{result['seconds'] / 60:.0f}",
-                    result["date"],
+                    _each("date", parts),
                 ]
             )
     header = ["run", "seed", "commit", "with", "hardware", "minutes", "date"]
     return _table(header, lines)
+
+
+def _each(key: str, parts: Sequence[Mapping[str, str]]) -> str:
+    """What the parts of a run say, in their order, each once."""
+    return ", then ".join(dict.fromkeys(part[key] for part in parts))
 
 
 def _missing(runs: Mapping[str, Run], rows: Mapping[str, Row]) -> str:

@@ -109,7 +109,8 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
         model = cifar10_networks.build(run, weights, _KERAS_FLAVOR.value)
         images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
         wrpn_tf.calibrate(model, images, verbose=False)
-    result = {"run": dataclasses.asdict(run), "seed": _SEED.value, **_provenance()}
+    result = {"run": dataclasses.asdict(run), "seed": _SEED.value, "versions": _versions()}
+    result["parts"] = files.begin_part(_provenance(result["versions"]))
     trainer = model
     if run.distill is not None:
         teacher = keras.models.load_model(_TEACHER.value, compile=False)
@@ -137,8 +138,18 @@ def _limit_threads() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _provenance() -> dict[str, Any]:
-    """How the result was obtained: commit, versions, hardware, date."""
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _provenance(versions: Mapping[str, str]) -> dict[str, str]:
+    """How this process trains: commit, backend, hardware, date."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=pathlib.Path(__file__).parent,
@@ -146,16 +157,9 @@ def _provenance() -> dict[str, Any]:
         text=True,
         check=False,
     ).stdout.strip()
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     trained_with, hardware = _backend(versions)
     return {
         "commit": commit or "unknown",
-        "versions": versions,
         "trained_with": trained_with,
         "hardware": hardware,
         "date": datetime.date.today().isoformat(),

@@ -77,6 +77,7 @@ class RunFiles:
         self.csv = pathlib.Path(out_dir) / f"{stem}.csv"
         self.json = pathlib.Path(out_dir) / f"{stem}.json"
         self._checkpoint = self.folder / "checkpoint.npz"
+        self._parts = self.folder / "parts.json"
 
     def weights(self, keras_flavor: str) -> pathlib.Path:
         """The trained net's, in the form that a Keras has for quantized models."""
@@ -89,9 +90,16 @@ class RunFiles:
         np.savez(file, epoch, *values)
         write_whole(file.getvalue(), self._checkpoint)
 
+    def finished_epochs(self) -> int:
+        """The epoch after which the checkpoint was written, 0 if there is none."""
+        if not self._checkpoint.exists():
+            return 0
+        with np.load(self._checkpoint) as file:
+            return int(file[file.files[0]])
+
     def restore_checkpoint(self, trainer: Any) -> int:
         """Reads it into a trainer that is compiled; returns the epoch, 0 if there is none."""
-        if not self._checkpoint.exists():
+        if not self.finished_epochs():
             return 0
         with np.load(self._checkpoint) as file:
             epoch, *values = file.values()
@@ -101,6 +109,16 @@ class RunFiles:
         for variable, value in zip(trainer.optimizer.variables, values[count:], strict=True):
             variable.assign(value)
         return int(epoch)
+
+    def begin_part(self, provenance: dict[str, str]) -> list[dict[str, Any]]:
+        """Notes how the epochs from here on are trained; returns that of each part of the run."""
+        first = self.finished_epochs() + 1
+        parts = json.loads(self._parts.read_text()) if self._parts.exists() else []
+        # A part that did not finish an epoch has trained nothing that is left.
+        parts = [part for part in parts if part["first_epoch"] < first]
+        parts.append({"first_epoch": first, **provenance})
+        write_whole((json.dumps(parts, indent=1) + "\n").encode(), self._parts)
+        return parts
 
     def rows(self) -> list[dict[str, str]]:
         """The epochs so far."""

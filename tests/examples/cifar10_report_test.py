@@ -11,6 +11,13 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "examples" / "experiments"
 CONFIG = EXPERIMENTS / "cifar10.yaml"
+PART = {
+    "first_epoch": 1,
+    "commit": "abc",
+    "trained_with": "TensorFlow 2",
+    "hardware": "a processor",
+    "date": "2026-01-01",
+}
 _TFMOT = "tensorflow-model-optimization"
 
 pytestmark = pytest.mark.usefixtures("experiment_modules")
@@ -34,10 +41,8 @@ def results(runs, tmp_path):
             "run": dataclasses.asdict(runs[name]),
             "parameters": 78714,
             "seconds": 60,
-            "commit": "abc",
-            "versions": dict.fromkeys(("tensorflow", "larq", "qkeras", _TFMOT), "2"),
-            "hardware": "a processor",
-            "date": "2026-01-01",
+            "versions": dict.fromkeys(("larq", "qkeras", _TFMOT), "2"),
+            "parts": [PART],
             **more,
         }
         (folder / f"{name}_seed{seed}.json").write_text(json.dumps(content))
@@ -85,6 +90,18 @@ def test_report_takes_all_runs_at_once(runs, results):
     text = cifar10_report.write(runs, folder, CONFIG)
     assert "Not run yet with seed 0" not in text
     assert (folder.parent / "cifar10.png").stat().st_size > 10_000
+
+
+def test_parts_of_a_run_that_were_trained_otherwise_are_told(runs, results):
+    import cifar10_report
+
+    results("float", 0, 85.0)
+    other = {"first_epoch": 25, "commit": "def", "hardware": "another"}
+    folder = results("larq_w2a8", 0, 81.0, parts=[PART, PART | other])
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "| float | 0 | abc | TensorFlow 2 | a processor | 1 | 2026-01-01 |" in text
+    larq = "| larq_w2a8 | 0 | abc, then def | larq 2, TensorFlow 2 | a processor, then another |"
+    assert f"{larq} 1 | 2026-01-01 |" in text
 
 
 def test_claims_are_open_within_two_standard_errors(runs, results):

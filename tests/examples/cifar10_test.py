@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -182,6 +183,34 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
         np.testing.assert_array_equal(value, expected)
 
 
+def test_result_says_how_each_part_of_a_run_was_trained(experiment_modules, tmp_path):
+    import cifar10_training
+
+    def begin(threads):
+        files = cifar10_training.RunFiles("net", 0, str(tmp_path / "out"), str(tmp_path / "work"))
+        return files, files.begin_part({"hardware": f"{threads} threads"})
+
+    files, parts = begin(1)
+    assert parts == [{"first_epoch": 1, "hardware": "1 threads"}]
+    _, parts = begin(2)
+    assert parts == [{"first_epoch": 1, "hardware": "2 threads"}]  # The first finished no epoch.
+    files.save_checkpoint(_Trainer(), 4)
+    _, parts = begin(3)
+    assert parts == [
+        {"first_epoch": 1, "hardware": "2 threads"},
+        {"first_epoch": 5, "hardware": "3 threads"},
+    ]
+
+
+class _Trainer:
+    """As much of a model as a checkpoint reads."""
+
+    optimizer = types.SimpleNamespace(variables=[])
+
+    def get_weights(self):
+        return [np.ones(3)]
+
+
 def test_batches_without_tensorflow_are_the_same(runs, folder, monkeypatch):
     import cifar10_training
     import datasets
@@ -207,14 +236,15 @@ def test_integer_file_is_added_to_a_net_that_was_trained_without_tensorflow(fold
     subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
     path = tmp_path / "cifar10" / "w2a8_seed0.json"
     result = json.loads(path.read_text())
-    assert result["trained_with"].startswith("Keras 3")
+    assert [part["first_epoch"] for part in result["parts"]] == [1]
+    assert result["parts"][0]["trained_with"].startswith("Keras 3")
     made = result["export"]
     assert made["keras_accuracy"] == result["test_accuracy"]
     moved = 20 * (made["tflite_accuracy"] - made["keras_accuracy"]) / 100  # Of 20 test images.
     assert made["changed"]["won"] - made["changed"]["lost"] == pytest.approx(moved)
-    path.write_text(json.dumps({**result, "export": None, "date": "then"}))
+    path.write_text(json.dumps({**result, "export": None, "seconds": 77}))
     subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
-    assert json.loads(path.read_text()) == {**result, "date": "then"}
+    assert json.loads(path.read_text()) == {**result, "seconds": 77}
 
 
 @pytest.mark.parametrize("flavor", ["keras", "tf_keras"])

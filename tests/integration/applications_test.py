@@ -59,10 +59,10 @@ def test_an_application_quantizes_trains_and_reloads(flavor, name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names the float layers; see quantize_model_test
         quantized = quantize_model(model)
+    assert quantized.output_shape == model.output_shape
     # Four examples: batch norm of two on 1x1 maps gives +-1 whatever the weights are.
     images = np.random.default_rng(0).uniform(0, 255, (4, *model.input_shape[1:]))
     images = images.astype(np.float32)
-    assert quantized(images).shape == model(images).shape
 
     variables = latent_weights(quantized)
     if NETWORKS[name][1] is not None:
@@ -91,7 +91,9 @@ def test_an_application_quantizes_trains_and_reloads(flavor, name, tmp_path):
         warnings.simplefilter("ignore")  # Keras calls `.h5` a legacy format
         quantized.save(file)
         again = flavor.keras.models.load_model(file, compile=False)
-    np.testing.assert_array_equal(again(images), quantized(images))
+    outputs = quantized(images)
+    assert outputs.shape == (len(images), *model.output_shape[1:])
+    np.testing.assert_array_equal(again(images), outputs)
 
 
 def test_every_kernel_of_an_application_is_quantized(flavor):
