@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 
@@ -14,6 +15,9 @@ import pytest
 import tf_keras
 
 from wrpn_tf import keras_flavor
+
+# What the imports left is never garbage: not looking for it saves a tenth of the time of the tests.
+gc.freeze()
 
 
 @pytest.fixture(params=["keras", "tf_keras"])
