@@ -1,5 +1,7 @@
 """Tries the trained network of this repository: ResNet-20, 2-bit weights, 8-bit activations.
 
+Its first 30 % of the layers are twice as wide; a full-precision teacher guided its training.
+
     python examples/trained_network.py                               # bundled photographs
     python examples/trained_network.py --images=cat.jpg,holidays     # files, folders of them
     python examples/trained_network.py --data_dir=.../cifar-10-batches-py
