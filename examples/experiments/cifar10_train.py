@@ -110,7 +110,7 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
         images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
         wrpn_tf.calibrate(model, images, verbose=False)
     result = {"run": dataclasses.asdict(run), "seed": _SEED.value, "versions": _versions()}
-    result["parts"] = files.begin_part(_provenance(result["versions"]))
+    result["parts"] = files.begin_part(_provenance(result["versions"]), run.schedule.epochs)
     trainer = model
     if run.distill is not None:
         teacher = keras.models.load_model(_TEACHER.value, compile=False)

@@ -110,13 +110,19 @@ class RunFiles:
             variable.assign(value)
         return int(epoch)
 
-    def begin_part(self, provenance: dict[str, str]) -> list[dict[str, Any]]:
-        """Notes how the epochs from here on are trained; returns that of each part of the run."""
+    def begin_part(self, provenance: dict[str, str], num_epochs: int) -> list[dict[str, Any]]:
+        """Notes how the epochs from here on are trained; returns that of each part of the run.
+
+        Args:
+            provenance: What is noted.
+            num_epochs: Of the whole run. After the last one, nothing is left to note.
+        """
         first = self.finished_epochs() + 1
         parts = json.loads(self._parts.read_text()) if self._parts.exists() else []
         # A part that did not finish an epoch has trained nothing that is left.
         parts = [part for part in parts if part["first_epoch"] < first]
-        parts.append({"first_epoch": first, **provenance})
+        if first <= num_epochs:
+            parts.append({"first_epoch": first, **provenance})
         write_whole((json.dumps(parts, indent=1) + "\n").encode(), self._parts)
         return parts
 

@@ -188,18 +188,20 @@ def test_result_says_how_each_part_of_a_run_was_trained(experiment_modules, tmp_
 
     def begin(threads):
         files = cifar10_training.RunFiles("net", 0, str(tmp_path / "out"), str(tmp_path / "work"))
-        return files, files.begin_part({"hardware": f"{threads} threads"})
+        return files, files.begin_part({"hardware": f"{threads} threads"}, 30)
 
     files, parts = begin(1)
     assert parts == [{"first_epoch": 1, "hardware": "1 threads"}]
     _, parts = begin(2)
     assert parts == [{"first_epoch": 1, "hardware": "2 threads"}]  # The first finished no epoch.
     files.save_checkpoint(_Trainer(), 4)
-    _, parts = begin(3)
-    assert parts == [
+    expected = [
         {"first_epoch": 1, "hardware": "2 threads"},
         {"first_epoch": 5, "hardware": "3 threads"},
     ]
+    assert begin(3)[1] == expected
+    files.save_checkpoint(_Trainer(), 30)
+    assert begin(4)[1] == expected
 
 
 class _Trainer:
