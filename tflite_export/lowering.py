@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel
-from tflite_export.graph_reader import fold_model
+from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import (
     FullyConnected,
     IntegerModel,
@@ -39,7 +39,11 @@ def lower(model: Any, storage: str = "int8") -> IntegerModel:
         OverflowError: If an accumulator can exceed 32 bits; names the layer.
     """
     check_storage(storage)
-    folded = fold_model(model)
+    return lower_folded(fold_model(model), storage)
+
+
+def lower_folded(folded: FoldedModel, storage: str) -> IntegerModel:
+    """Returns the integers that a file of a model holds that was read already; as `lower`."""
     return IntegerModel(
         tensors=folded.tensors,
         operations=tuple(_stored(op, folded.tensors, storage) for op in folded.operations),

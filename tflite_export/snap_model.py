@@ -68,8 +68,7 @@ def snap(
         before, lambda operation, known: _exact_scale(operation, before, known, storage, solved)
     )
     _adopt_scales(fold_model(snapped), scales)
-    layers = _snap_operations(snapped, storage, solved, verbose)
-    after = fold_model(snapped)
+    layers, after = _snap_operations(snapped, storage, solved, verbose)
     report = SnapReport(
         layers=layers,
         tensors={
@@ -147,8 +146,8 @@ def _adopt_scales(folded: FoldedModel, scales: Mapping[str, np.float32]) -> None
 
 def _snap_operations(
     model: Any, storage: str, solved: Mapping[str, SnappedChannels], verbose: bool
-) -> tuple[LayerMoves, ...]:
-    """Lets all layers of a model adopt snapped values; returns what moved."""
+) -> tuple[tuple[LayerMoves, ...], FoldedModel]:
+    """Lets all layers of a model adopt snapped values; returns what moved, and the model then."""
     start = fold_model(model)
     operations = _kernel_operations(start)
     with Progress("snap", len(operations), "layers", verbose) as progress:
@@ -165,7 +164,7 @@ def _snap_operations(
         for operation in _kernel_operations(final):
             if operation.name in missed:
                 _snap_operation(operation, final, storage)
-    return layers
+    return layers, final
 
 
 def _kernel_operations(folded: FoldedModel) -> list[Operation]:

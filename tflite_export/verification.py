@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +19,13 @@ from tflite_export.flatbuffer_checks import compare
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import IntegerModel
 from tflite_export.keras_levels import keras_levels, tensor_names
-from tflite_export.lowering import lower
+from tflite_export.lowering import lower_folded
 from tflite_export.progress import Progress
 from tflite_export.proof import prove
 from tflite_export.report import VerificationReport
 from tflite_export.requantization import KERNELS
 from tflite_export.snap_model import snap
-from tflite_export.storage import RUNTIMES, STORAGES
+from tflite_export.storage import RUNTIMES, STORAGES, check_storage
 from tflite_export.verification_findings import ACCELERATOR, KERAS, Findings, Levels, summarize
 from wrpn_tf.keras_flavor import model_graph
 from wrpn_tf.simulation import simulate
@@ -70,19 +71,21 @@ def verify(
         ValueError: If the model is not quantized, `images` do not fit it or are far outside of its
             input's range, `blob` is no TFLite file, `storage` is unknown, or there is no runtime.
     """
-    fold_model(model)  # refuses models that have no integer form, before anything else
+    if storage is not None:
+        check_storage(storage)
+    folded = fold_model(model)  # refuses models that have no integer form, before anything else
     inputs = check_images(model_graph(model), images)
-    model, expected, storage, differences = _snapped_or_not(model, blob, storage)
-    folded, graph = fold_model(model), model_graph(model)
-    if not folded.preprocessing:
+    counterpart = _snapped_or_not(model, folded, blob, storage)
+    expected, storage = counterpart.expected, counterpart.storage
+    if not counterpart.folded.preprocessing:
         _check_range(inputs, expected)
-    names = tensor_names(graph)
+    names = tensor_names(model_graph(counterpart.model))
     runtimes = interpreters.available() if runtimes is None else tuple(runtimes)
     if not runtimes:
         raise ValueError("`runtimes` must hold at least one; install tensorflow or ai-edge-litert.")
     size = max(1, _BATCH_LEVELS // _num_levels(expected))
     networks, not_run = _open(runtimes, blob, expected, storage, min(size, len(inputs[0])))
-    sources = _sources(model, expected, networks)
+    sources = _sources(counterpart.model, expected, networks)
     missing = [
         f"{runtime.name}: everything"
         for runtime in runtimes
@@ -97,8 +100,8 @@ def verify(
     return VerificationReport(
         num_images=len(inputs[0]),
         sources=(KERAS, *(name for name in sources if name not in (KERAS, ACCELERATOR))),
-        file_differences=differences,
-        proofs=prove(expected, _functions(folded)),
+        file_differences=counterpart.differences,
+        proofs=prove(expected, _functions(counterpart.folded)),
         layers=found.layers,
         missing=(*missing, *found.missing),
         top1=found.top1,
@@ -119,23 +122,42 @@ def _check_range(inputs: list[npt.NDArray[np.float32]], expected: IntegerModel) 
             )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Counterpart:
+    """A model that a file may be of.
+
+    Attributes:
+        model: The quantized model.
+        folded: What is read from it.
+        expected: The network that a file of it holds.
+        storage: How that file stores weights.
+        differences: Where the file at hand holds something else.
+    """
+
+    model: Any
+    folded: FoldedModel
+    expected: IntegerModel
+    storage: str
+    differences: tuple[str, ...]
+
+
 def _snapped_or_not(
-    model: Any, blob: bytes, storage: str | None
-) -> tuple[Any, IntegerModel, str, tuple[str, ...]]:
-    """The model as it is, or snapped, whichever the file is nearer to; and as `_expected`."""
-    expected = _expected(model, blob, storage)
-    if expected[2]:
-        snapped, _ = snap(model, expected[1])
-        of_snapped = _expected(snapped, blob, storage)
-        if len(of_snapped[2]) < len(expected[2]):
-            return snapped, *of_snapped
-    return model, *expected
+    model: Any, folded: FoldedModel, blob: bytes, storage: str | None
+) -> _Counterpart:
+    """The model as it is, or snapped, whichever the file is nearer to."""
+    counterpart = _nearest_storage(model, folded, blob, storage)
+    if counterpart.differences:
+        snapped, _ = snap(model, counterpart.storage)
+        of_snapped = _nearest_storage(snapped, fold_model(snapped), blob, storage)
+        if len(of_snapped.differences) < len(counterpart.differences):
+            return of_snapped
+    return counterpart
 
 
-def _expected(
-    model: Any, blob: bytes, storage: str | None
-) -> tuple[IntegerModel, str, tuple[str, ...]]:
-    """The network that the file must hold, its storage, and where the file differs."""
+def _nearest_storage(
+    model: Any, folded: FoldedModel, blob: bytes, storage: str | None
+) -> _Counterpart:
+    """A model in the given storage, or in that which the file is nearest to."""
     description = describe(blob)
     types = {
         "input_type": _type_name(description, description.inputs),
@@ -144,12 +166,12 @@ def _expected(
     storages = (storage,) if storage else dict.fromkeys((description.storage, *STORAGES))
     found = []
     for candidate in filter(None, storages):
-        expected = lower(model, candidate)
+        expected = lower_folded(folded, candidate)
         differences = compare(blob, write(expected, storage=candidate, **types))
-        found.append((expected, candidate, tuple(str(difference) for difference in differences)))
+        found.append(_Counterpart(model, folded, expected, candidate, tuple(map(str, differences))))
         if not differences:
             break
-    return min(found, key=lambda result: len(result[2]))
+    return min(found, key=lambda counterpart: len(counterpart.differences))
 
 
 def _type_name(description: Description, indices: Sequence[int]) -> str:
