@@ -82,14 +82,14 @@ def snap_channels(
         level or more (float32 cannot tell neighbouring accumulators apart).
     """
     multiplier = multipliers(channels, rounding)
-    result = constant(channels, rounding, offset_is_free)
     moving = np.flatnonzero(multiplier > 0)
-    if moving.size:
-        part = take(channels, moving)
-        solve = _solve_free if scale_is_free else _solve_fixed
-        solved = solve(part, rounding, multiplier[moving], offset_is_free)
-        result = replace_channels(result, moving, solved)
-    return result
+    if moving.size == 0:
+        return constant(channels, rounding, offset_is_free)
+    solve = _solve_free if scale_is_free else _solve_fixed
+    solved = solve(take(channels, moving), rounding, multiplier[moving], offset_is_free)
+    if moving.size == multiplier.size:
+        return solved
+    return replace_channels(constant(channels, rounding, offset_is_free), moving, solved)
 
 
 def snap_output_scale(
