@@ -73,7 +73,7 @@ def verify(
     """
     if storage is not None:
         check_storage(storage)
-    folded = fold_model(model)  # refuses models that have no integer form, before anything else
+    folded = fold_model(model)  # refuses what has no integer form, before images are read
     inputs = check_images(model_graph(model), images)
     counterpart = _snapped_or_not(model, folded, blob, storage)
     expected, storage = counterpart.expected, counterpart.storage
