@@ -200,9 +200,9 @@ def test_images_of_text_are_refused(model, blob):
         verify(model, blob, np.full((2, 8, 8, 2), "abc"))
 
 
-def test_an_unknown_storage_is_refused(model, blob, images):
+def test_an_unknown_storage_is_refused_before_the_model_is_read(blob, images):
     with pytest.raises(ValueError, match="`storage` must be one of int8, int4, int2, tflm, got"):
-        verify(model, blob, images, storage="int3")
+        verify("no model", blob, images, storage="int3")
 
 
 def test_no_runtimes_are_refused(model, blob, images):
