@@ -13,7 +13,8 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
     """Draws the final accuracies, a dot for each seed, and a learning curve of each row.
 
     Moving averages of batch norm jump in the middle of training: rows that have nothing better are
-    grey. A curve has the color of its row's dots.
+    grey. A curve has the color of its row's dots, and is dashed where these are diamonds: rows that
+    the hues did not suffice for.
     """
     import matplotlib
 
@@ -29,15 +30,16 @@ def draw(rows: Mapping[str, Row], path: pathlib.Path) -> None:
     hues = [color for color in pyplot.colormaps["tab20"].colors if len(set(color)) > 1]
     hues = hues[::2] + hues[1::2]  # The pale ones last.
     colored = [name for name, net in measured.items() if net is not None]
-    colors = dict(zip(colored, itertools.cycle(hues), strict=False))
+    looks = itertools.cycle(itertools.product((("o", "-"), ("D", "--")), hues))
+    look_of = dict(zip(colored, looks, strict=False))
     for height, row in enumerate(shown):
         accuracies = [net.accuracy for net in row.nets.values()]
-        color = colors.get(row.run.name, "0.6")
-        dots.plot(accuracies, [height] * len(accuracies), "o", color=color)
+        (marker, line), color = look_of.get(row.run.name, (("o", "-"), "0.6"))
+        dots.plot(accuracies, [height] * len(accuracies), marker, color=color)
         net = measured[row.run.name]
         if net is not None:
             epochs = range(1, len(net.reestimated) + 1)
-            curves.plot(epochs, net.reestimated, color=color, linewidth=2)
+            curves.plot(epochs, net.reestimated, line, color=color, linewidth=2)
         else:
             net = next(iter(row.nets.values()))
             epochs = range(1, len(net.curve) + 1)
