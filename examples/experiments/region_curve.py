@@ -22,24 +22,18 @@ import functools
 import os
 import pathlib
 import sys
-import time
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
 from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-import csv_rows
 import datasets
+import region_bench
 import region_networks
 import region_report
-import region_rows
 import region_settings
-import tensorflow as tf
-import tf_keras
-from region_settings import Setting
 
 import wrpn_tf
 
@@ -59,9 +53,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of all training.")
 _WORK_DIR = flags.DEFINE_string("work_dir", "region_curve_models", "Trained nets.")
 _OUT = flags.DEFINE_string("out", "region_curve.csv", "CSV file of finished rows.")
 
-_CALIBRATION_IMAGES = 500
-_BATCH = 500
-
 
 def main(argv: list[str]) -> None:
     """Computes the rows that are not in the CSV file yet."""
@@ -71,132 +62,45 @@ def main(argv: list[str]) -> None:
         if stage == "report":
             region_report.write(out)
             continue
-        todo = [x for x in region_settings.of_stage(stage) if x.key not in _finished(out)]
-        for number, setting in enumerate(todo, start=1):
-            start = time.monotonic()
-            row = Bench.shared().row(setting)
-            row |= {"seed": _SEED.value, "epochs": _EPOCHS.value}
-            row["seconds"] = round(time.monotonic() - start)
-            csv_rows.append(out, region_rows.COLUMNS, row)
-            print(f"[{stage} {number}/{len(todo)}] {row}", flush=True)
+        about_net = {"seed": _SEED.value, "epochs": _EPOCHS.value}
+        region_bench.measure(region_settings.of_stage(stage), _bench, out, about_net, stage)
 
 
-class Bench:
-    """The data, the nets and what they predict, each made or loaded when it is first asked for."""
+@functools.cache
+def _bench() -> region_bench.Bench:
+    """Returns the one bench, which is made only if there is something to measure."""
+    data = datasets.load("cifar10", _DATA_DIR.value)
+    mean = data.x_train.mean(0)
+    folder = pathlib.Path(_WORK_DIR.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = region_networks.load_teacher(_TEACHER.value)
+    base = region_networks.trained_base(teacher, data, mean, _EPOCHS.value, _SEED.value, folder)
+    precisions = region_settings.Precisions(base, data.x_train[: _LABELLED.value], mean, folder)
 
-    def __init__(self):
-        self.data = datasets.load("cifar10", _DATA_DIR.value)
-        self.mean = self.data.x_train.mean(0)
-        self.images = self.data.x_test[: _IMAGES.value] - self.mean
-        self.labels = self.data.y_test[: _IMAGES.value]
-        self.folder = pathlib.Path(_WORK_DIR.value)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.teacher = region_networks.load_teacher(_TEACHER.value)
-        self.outputs = functools.cache(self._outputs)
-        self.network = functools.cache(self._network)
-
-    @classmethod
-    @functools.cache
-    def shared(cls) -> Bench:
-        """Returns the one bench, which is made only if there is something to measure."""
-        return cls()
-
-    @functools.cached_property
-    def settings(self) -> region_settings.Precisions:
-        """Makes a setting's `RegionPrecision`."""
-        return region_settings.Precisions(
-            self.network("base"), self.data.x_train[: _LABELLED.value], self.mean, self.folder
-        )
-
-    def row(self, setting: Setting) -> dict[str, Any]:
-        """Measures one setting."""
-        # What fine-tuning may cost or gain is part of the difference.
-        reference, _ = self.outputs(Setting("full"))
-        if setting.metric.startswith("two_pass"):
-            (low, low_bits), (high, high_bits) = (self.outputs(x) for x in setting.passes)
-            again = region_settings.in_doubt(low, setting)
-            outputs = np.where(again[:, None], high, low)
-            mean_bits = low_bits + high_bits * again
-        else:
-            outputs, mean_bits = self.outputs(setting)
-        saved = 1 - mean_bits / 8
-        with_metric = saved.mean() - self.settings.cost_of(setting)
-        right, was_right = ((x.argmax(1) == self.labels) for x in (outputs, reference))
-        difference = right.astype(float) - was_right
-        root = len(right) ** 0.5
-        percent = {
-            "accuracy": right.mean(),
-            "accuracy_error": right.std() / root,
-            "difference": difference.mean(),
-            "difference_error": difference.std() / root,
-            "agreement": (outputs.argmax(1) == reference.argmax(1)).mean(),
-            "saved": saved.mean(),
-            "saved_with_metric": with_metric,
-            "least_saved": np.quantile(saved, 0.05),
-            "most_saved": np.quantile(saved, 0.95),
-        }
-        name = dict(zip(region_rows.COLUMNS, setting.key, strict=False))
-        return {
-            **name,
-            "images": len(right),
-            **{column: f"{100 * value:.2f}" for column, value in percent.items()},
-        }
-
-    def _network(self, weights: str) -> Any:
+    def network(weights: str) -> Any:
         """The quantized net with the weights of this name."""
         if weights == "base":
-            return region_networks.trained_base(
-                self.teacher, self.data, self.mean, _EPOCHS.value, _SEED.value, self.folder
-            )
-        path = (
-            self.folder / f"{weights}_{_STEPS.value}steps_rate{_RATE.value:g}_seed{_SEED.value}.h5"
-        )
-        base = self.network("base")
+            return base
+        settings = f"{_STEPS.value}steps_rate{_RATE.value:g}_seed{_SEED.value}"
+        path = folder / f"{weights}_{settings}.h5"
         if not path.exists():
             setting = region_settings.TUNED[weights]
-            precision = None if setting is None else self.settings.precision(setting)
             tuned = region_networks.fine_tuned(
                 base.get_weights(),
-                self.teacher,
-                precision,
-                self.data,
-                self.mean,
+                teacher,
+                None if setting is None else precisions.precision(setting),
+                data,
+                mean,
                 _STEPS.value,
                 _RATE.value,
                 _SEED.value,
             )
             tuned.save_weights(path)
-        model = wrpn_tf.quantize_model(self.teacher)
+        model = wrpn_tf.quantize_model(teacher)
         model.load_weights(path)
         return model
 
-    def _outputs(self, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-        """What a net with regions gives for the test images, and each one's mean bits."""
-        network = self.network(setting.weights)
-        if setting.metric == "full":
-            return _predict(network, self.images), np.full(len(self.images), 8.0)
-        model = wrpn_tf.apply_regions(network, self.settings.precision(setting))
-        if setting.has_target:
-            calibration = self.data.x_train[:_CALIBRATION_IMAGES] - self.mean
-            wrpn_tf.calibrate_regions(model, calibration, verbose=False)
-        bits = wrpn_tf.quantization.region_maps(model).output["mean_bits"]
-        outputs, mean_bits = _predict(
-            tf_keras.Model(model.input, [model.output, bits]), self.images
-        )
-        return outputs, mean_bits
-
-
-def _predict(model: Any, images: np.ndarray) -> Any:
-    function = tf.function(lambda x: model(x, training=False))
-    starts = range(0, len(images), _BATCH)
-    results = [function(images[start : start + _BATCH]) for start in starts]
-    if not isinstance(results[0], list):
-        return np.concatenate(results)
-    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
-
-
-def _finished(path: pathlib.Path) -> set[tuple[str, ...]]:
-    return {tuple(row[c] for c in region_rows.COLUMNS[:4]) for row in csv_rows.read(path)}
+    return region_bench.Bench(network, precisions, data, mean, _IMAGES.value)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 import wrpn_tf
+from wrpn_tf.keras_flavor import flavor_of
 from wrpn_tf.quantization import region_plan
 from wrpn_tf.quantization.quantized_layers import output_quantizer
 
@@ -107,7 +107,9 @@ def _with_regions(model: Any) -> tuple[Any, list[Any]]:
 
 def _moves(exact: Any, wrappers: list[Any], tiles: int) -> Any:
     """Images -> margin, squared moves at 4 bits by tile, squared moves by layer and bits."""
-    network = tf_keras.Model(exact.input, [exact.output, *(w.output[1] for w in wrappers)])
+    network = flavor_of(exact).keras.Model(
+        exact.input, [exact.output, *(w.output[1] for w in wrappers)]
+    )
     quantizers = [output_quantizer(wrapper.layer) for wrapper in wrappers]
 
     @tf.function

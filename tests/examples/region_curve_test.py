@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,36 @@ def test_two_passes_are_regions_of_whole_images():
     assert (low != full).any(1).mean() > 0.5  # or it would show nothing
 
 
+def test_sensitivity_is_the_same_in_both_keras_flavors():
+    import keras
+    import tf_keras
+    from region_sensitivity import measure_sensitivity
+
+    batch = np.random.default_rng(0).random((8, 16, 16, 3), np.float32)
+    weights = None
+    found = []
+    for flavor in (keras, tf_keras):
+        layers = flavor.layers
+        x = images = flavor.Input((16, 16, 3))
+        for filters, stride, name in ((8, 1, "a"), (8, 2, "b"), (8, 1, "c")):
+            x = layers.Conv2D(filters, 3, stride, padding="same", name=f"conv_{name}")(x)
+            x = layers.ReLU(name=f"relu_{name}")(x)
+        x = layers.GlobalAveragePooling2D()(x)
+        model = flavor.Model(images, layers.Dense(4, activation="softmax", name="top")(x))
+        weights = weights or model.get_weights()
+        model.set_weights(weights)
+        network = wrpn_tf.quantize_model(model)
+        wrpn_tf.calibrate(network, batch, verbose=False)
+        found.append(measure_sensitivity(network, batch, batch_size=4))
+    first, second = found
+    assert first.layers == second.layers == ("relu_a", "relu_b")
+    assert first.log_tiles.shape == (8, 4, 4)
+    assert (first.by_layer > 0).all()
+    for values in ("shares", "by_layer", "log_tiles"):
+        # Sums of the same float32 numbers, in the order of each flavor's kernels.
+        np.testing.assert_allclose(getattr(first, values), getattr(second, values), rtol=1e-3)
+
+
 def test_lucky_rows_are_set_aside():
     from region_rows import best, set_aside
 
@@ -146,3 +178,39 @@ def test_report_says_what_is_saved_at_no_loss(tmp_path):
     # 30 % is less than the paper's third.
     assert "within the test set's standard error: no method." in text
     assert path.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_committed_confirmation_is_that_of_the_committed_rows():
+    import csv_rows
+    import region_confirmation
+
+    results = pathlib.Path(region_confirmation.__file__).parents[1] / "results"
+    rows = csv_rows.read(results / "region_confirmation.csv")
+    assert [region_confirmation.SETTINGS[i].key for i in range(len(rows))] == [
+        (row["weights"], row["metric"], row["bits"], row["target"]) for row in rows
+    ]
+    text = region_confirmation.report(csv_rows.read(results / "region_curve.csv"), rows)
+    assert text == (results / "region_confirmation.md").read_text()
+
+
+def test_confirmation_marks_what_beats_uniform_precision():
+    import region_confirmation
+
+    shared = {"weights": "base", "images": "100", "accuracy": "90", "accuracy_error": "0.3"}
+    columns = ("metric", "bits", "target", "difference", "saved_with_metric")
+    rows = [
+        shared | {"difference_error": "0.1"} | dict(zip(columns, cells, strict=True))
+        for cells in (
+            ("full", "8", "0", "0", "0"),
+            ("uniform", "4", "0", "-1.0", "50"),
+            ("uniform", "mix45", "0", "-1.4", "45"),
+            ("two_pass", "4", "1", "-0.5", "45"),
+            ("two_pass", "4", "1.5", "-0.2", "27"),
+            ("entropy", "8/4", "6", "-0.7", "27"),
+        )
+    ]
+    text = region_confirmation.report(rows, rows)
+    # At 45 % the mix loses more than 4 bits do, which save more; below, it is interpolated.
+    assert "| 45.0 | -0.50 ± 0.10 | **-1.00** |" in text
+    assert "| 27.0 | -0.20 ± 0.10 | **-0.84** |" in text
+    assert "| entropy | 8/4, mean 6 | 27.0 | -0.70 ± 0.10 | 27.0 | -0.70 ± 0.10 | -0.84 |" in text
