@@ -39,7 +39,7 @@ def measure(
         about_net: `seed` and `epochs`, for the rows.
         title: Of the progress lines.
     """
-    finished = {tuple(row[c] for c in region_rows.COLUMNS[:4]) for row in csv_rows.read(path)}
+    finished = {region_rows.key(row) for row in csv_rows.read(path)}
     todo = [setting for setting in settings if setting.key not in finished]
     for number, setting in enumerate(todo, start=1):
         start = time.monotonic()

@@ -30,7 +30,18 @@ import datasets
 import region_bench
 import region_settings
 import saved_models
-from region_rows import Row, base_row, bits, difference, name, number, saving, uniform_at
+from region_rows import (
+    Row,
+    base_row,
+    bits,
+    difference,
+    is_map,
+    key,
+    name,
+    number,
+    saving,
+    uniform_at,
+)
 from region_settings import Setting
 
 _RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
@@ -98,7 +109,7 @@ def report(first: Sequence[Row], rows: Sequence[Row]) -> str:
         rows: Rows of this script.
     """
     base, first_base = base_row(rows), base_row(first)
-    by_key = {_key(row): row for row in first}
+    by_key = {key(row): row for row in first}
     lines = [
         "# What was picked on one net, on another\n",
         "The settings that the [first net's report](region_curve.md) names, and their controls, "
@@ -118,7 +129,7 @@ def report(first: Sequence[Row], rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows[1:]:
-        before = by_key[_key(row)]
+        before = by_key[key(row)]
         lines.append(
             f"| {name(row)} | {_bits(row)} | {saving(before):.1f} | {difference(before)} "
             f"| {saving(row):.1f} | {difference(row)} | {_uniform(rows, row)} |"
@@ -128,8 +139,7 @@ def report(first: Sequence[Row], rows: Sequence[Row]) -> str:
 
 def _bits(row: Row) -> str:
     """A row's bits in words, of maps with their mean."""
-    is_map = number(row, "target") > 0 and not row["metric"].startswith("two_pass")
-    return f"{bits(row)}, mean {row['target']}" if is_map else bits(row)
+    return f"{bits(row)}, mean {row['target']}" if is_map(row) else bits(row)
 
 
 def _uniform(rows: Sequence[Row], row: Row) -> str:
@@ -144,10 +154,6 @@ def _uniform(rows: Sequence[Row], row: Row) -> str:
     gain = number(row, "difference") - value
     better = gain > 2 * float(np.hypot(error, number(row, "difference_error")))
     return f"**{value:+.2f}**" if better else f"{value:+.2f}"
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    return row["weights"], row["metric"], row["bits"], row["target"]
 
 
 if __name__ == "__main__":

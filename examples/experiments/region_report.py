@@ -18,6 +18,7 @@ from region_rows import (
     bits,
     difference,
     distinct,
+    is_map,
     name,
     number,
     saving,
@@ -219,8 +220,7 @@ def _tables(rows: Sequence[Row]) -> list[str]:
 
 def _maps(rows: Sequence[Row]) -> dict[tuple[str, ...], Row]:
     """Rows of maps by metric, bits and target."""
-    maps = [r for r in rows if number(r, "target") > 0 and not r["metric"].startswith("two_pass")]
-    return {(r["metric"], r["bits"], r["target"]): r for r in maps}
+    return {(r["metric"], r["bits"], r["target"]): r for r in rows if is_map(r)}
 
 
 def _is_equal_saving(row: Row, other: Row) -> bool:

@@ -49,6 +49,16 @@ _NAMES = {
 }
 
 
+def key(row: Row) -> tuple[str, ...]:
+    """Returns the first columns, which tell a row from all others: `Setting.key`."""
+    return tuple(row[column] for column in COLUMNS[:4])
+
+
+def is_map(row: Row) -> bool:
+    """Returns whether a row's precision differs by region, to reach mean bits."""
+    return number(row, "target") > 0 and not row["metric"].startswith("two_pass")
+
+
 def name(row: Row) -> str:
     """Returns a row's method in words."""
     return _NAMES.get(row["metric"], row["metric"])

@@ -183,12 +183,11 @@ def test_report_says_what_is_saved_at_no_loss(tmp_path):
 def test_committed_confirmation_is_that_of_the_committed_rows():
     import csv_rows
     import region_confirmation
+    import region_rows
 
     results = pathlib.Path(region_confirmation.__file__).parents[1] / "results"
     rows = csv_rows.read(results / "region_confirmation.csv")
-    assert [region_confirmation.SETTINGS[i].key for i in range(len(rows))] == [
-        (row["weights"], row["metric"], row["bits"], row["target"]) for row in rows
-    ]
+    assert [x.key for x in region_confirmation.SETTINGS] == [region_rows.key(x) for x in rows]
     text = region_confirmation.report(csv_rows.read(results / "region_curve.csv"), rows)
     assert text == (results / "region_confirmation.md").read_text()
 
