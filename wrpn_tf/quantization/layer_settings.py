@@ -83,7 +83,11 @@ class QuantizationRules:
                 "`overrides` must be a dictionary {regular expression: settings}, got "
                 f"{self.overrides!r}."
             )
-        self._base()
+        base = self._base()
+        for pattern, override in (self.overrides or {}).items():
+            _compile(pattern)
+            if override != "float":
+                _check_override(base, override, pattern)
 
     def settings(self, graph: ModelGraph, origin: Mapping[str, str]) -> dict[str, LayerSettings]:
         """Returns the settings of each layer of a prepared model, by path.
@@ -93,8 +97,7 @@ class QuantizationRules:
             origin: Path in the prepared model -> path in the user's model; either may match a rule.
 
         Raises:
-            TypeError, ValueError: If an override has an unknown key or a value out of range, or
-            matches nothing.
+            ValueError: If an override matches nothing, or nothing that it has an effect on.
         """
         settings = dict.fromkeys(graph.layers(), self._base())
         for paths, bits in zip(end_layers(graph), (self.first_layer, self.last_layer), strict=True):
@@ -103,8 +106,7 @@ class QuantizationRules:
         for pattern, override in (self.overrides or {}).items():
             paths = _matching(pattern, graph, origin)
             for path in paths:
-                layer = graph.layers()[path]
-                settings[path] = _override(settings[path], override, pattern, layer)
+                settings[path] = _override(settings[path], override, graph.layers()[path])
             if override != "float":
                 _check_effect(override, pattern, paths, graph)
         return settings
@@ -118,13 +120,30 @@ class QuantizationRules:
         )
 
 
-def _matching(pattern: str, graph: ModelGraph, origin: Mapping[str, str]) -> list[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
-        rule = re.compile(pattern)
+        return re.compile(pattern)
     except (re.error, TypeError) as error:
         raise ValueError(
             f"`overrides` must have regular expressions as keys, got {pattern!r}: {error}."
         ) from error
+
+
+def _check_override(base: LayerSettings, override: Mapping[str, Any], pattern: str) -> None:
+    keys = ("num_bits_weight", "num_bits_activation", "weight_scale", "activation_range")
+    if not isinstance(override, Mapping) or not override or not set(override) <= set(keys):
+        raise ValueError(
+            f'`overrides[{pattern!r}]` must be "float" or a dictionary of {", ".join(keys)}, got '
+            f"{override!r}."
+        )
+    try:
+        dataclasses.replace(base, **override)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`overrides[{pattern!r}]`: {error}") from error
+
+
+def _matching(pattern: str, graph: ModelGraph, origin: Mapping[str, str]) -> list[str]:
+    rule = _compile(pattern)
     paths = [p for p in graph.layers() if rule.fullmatch(p) or rule.fullmatch(origin[p])]
     if not paths:
         names = sorted({*graph.layers(), *origin.values()})
@@ -135,23 +154,12 @@ def _matching(pattern: str, graph: ModelGraph, origin: Mapping[str, str]) -> lis
     return paths
 
 
-def _override(
-    settings: LayerSettings, override: Override, pattern: str, layer: Any
-) -> LayerSettings:
+def _override(settings: LayerSettings, override: Override, layer: Any) -> LayerSettings:
     if override == "float":
         is_kernel = kind_of(layer) is Kind.KERNEL
         argument = "num_bits_weight" if is_kernel else "num_bits_activation"
         return dataclasses.replace(settings, **{argument: "float"})
-    keys = ("num_bits_weight", "num_bits_activation", "weight_scale", "activation_range")
-    if not isinstance(override, Mapping) or not override or not set(override) <= set(keys):
-        raise ValueError(
-            f'`overrides[{pattern!r}]` must be "float" or a dictionary of {", ".join(keys)}, got '
-            f"{override!r}."
-        )
-    try:
-        return dataclasses.replace(settings, **override)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"`overrides[{pattern!r}]`: {error}") from error
+    return dataclasses.replace(settings, **override)
 
 
 def _check_effect(

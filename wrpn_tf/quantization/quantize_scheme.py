@@ -133,7 +133,12 @@ def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str
         graph: The prepared model's graph.
         rules: What is asked for.
         origin: Path in the prepared model -> path in the user's model.
+
+    Raises:
+        ValueError: If an override matches nothing, or nothing that it has an effect on.
     """
+    # tfmot builds the network three times before it asks the scheme, which would refuse it then.
+    rules.settings(graph, origin)
 
     def annotate(call: LayerCall) -> Any:
         layer = clone_layer(call.layer)
