@@ -23,8 +23,21 @@ def images():
     return values
 
 
+@pytest.fixture(scope="module")
+def made():
+    """The networks of this module, by flavor: `apply_regions` leaves them as they are."""
+    return {}
+
+
 @pytest.fixture
-def quantized(flavor, images):
+def quantized(flavor, images, made):
+    """The network of `residual`; tests share it, so none may train it."""
+    if flavor.name not in made:
+        made[flavor.name] = residual(flavor, images)
+    return made[flavor.name]
+
+
+def residual(flavor, images):
     """A residual block, pooling, a stride, and a linear bottleneck, whose values have signs."""
     L = flavor.layers
 
@@ -156,7 +169,8 @@ def test_a_served_model_gives_the_same(flavor, quantized, images, tmp_path):
     np.testing.assert_array_equal(served, model(images, training=False))
 
 
-def test_dropping_gives_the_quantized_model_back(flavor, quantized, images):
+def test_dropping_gives_the_quantized_model_back(flavor, images):
+    quantized = residual(flavor, images)
     model = apply_regions(quantized, SETTINGS["input too"])
     dropped = drop_regions(model)
     np.testing.assert_array_equal(dropped(images), quantized(images))
