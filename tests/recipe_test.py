@@ -111,6 +111,34 @@ def test_arguments_out_of_range_are_refused(net, arguments, message):
         wrpn_tf.widen_and_quantize(net, **arguments)
 
 
+def test_bits_out_of_range_are_refused_before_anything_is_widened(net, monkeypatch):
+    monkeypatch.setattr(wrpn_tf.recipe, "widen", None)
+    for arguments in ({"num_bits_weight": 9}, {"overrides": {"stem_conv": {"bits": 4}}}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            wrpn_tf.widen_and_quantize(net, **arguments)
+
+
+@pytest.mark.parametrize("width_multiplier", [1, 2])
+def test_rules_and_warnings_name_layers_of_nested_models_as_the_model_does(
+    flavor, width_multiplier
+):
+    L = flavor.layers
+    inner = flavor.keras.Sequential(
+        [flavor.keras.Input((8,)), L.Dense(8, name="dense"), L.LayerNormalization(name="norm")],
+        name="block",
+    )
+    inputs = flavor.keras.Input((8,))
+    x = inner(L.Dense(8, name="first")(inputs))
+    model = flavor.keras.Model(inputs, L.Dense(2, name="last")(x))
+    with pytest.warns(UserWarning, match=r"1 layer stays float.*: block/norm\."):
+        student = wrpn_tf.widen_and_quantize(
+            model,
+            width_multiplier=width_multiplier,
+            overrides={"block/dense": {"num_bits_weight": 4}},
+        )
+    assert kernels(student)["block_dense"] == (4, (8 * width_multiplier,) * 2)
+
+
 def test_options_are_keywords(net):
     with pytest.raises(TypeError, match="positional"):
         wrpn_tf.widen_and_quantize(net, 2.0)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wrpn_tf.quantization import quantize_model
-from wrpn_tf.quantization.layer_settings import Bits, Override
+from wrpn_tf.quantization.layer_settings import Bits, Override, QuantizationRules
+from wrpn_tf.quantization.quantize_model import quantize
 from wrpn_tf.regions import RegionPrecision
 from wrpn_tf.regions.region_precision import check_region_precision
-from wrpn_tf.widening import widen_model
-from wrpn_tf.widening.widen import check_preservation
+from wrpn_tf.widening.widen import check_preservation, widen
 from wrpn_tf.widening.width_plan import WidthRules
 
 
@@ -68,23 +67,9 @@ def widen_and_quantize(
 
     Source: Mishra et al., WRPN, arXiv 1709.01134, sections 3 and 5.
     """
-    # `widen_model` checks its arguments; here it may not be called.
-    WidthRules(width_multiplier, layer_fraction, width_overrides or {}, divisor)
+    width_rules = WidthRules(width_multiplier, layer_fraction, width_overrides or {}, divisor)
     check_preservation(preserve_function, noise, seed)
-    check_region_precision(region_precision)
-    if width_multiplier != 1 or width_overrides:
-        model = widen_model(
-            model,
-            width_multiplier=width_multiplier,
-            layer_fraction=layer_fraction,
-            overrides=width_overrides,
-            divisor=divisor,
-            preserve_function=preserve_function,
-            noise=noise,
-            seed=seed,
-        )
-    return quantize_model(
-        model,
+    rules = QuantizationRules(
         num_bits_weight=num_bits_weight,
         num_bits_activation=num_bits_activation,
         weight_scale=weight_scale,
@@ -92,5 +77,11 @@ def widen_and_quantize(
         first_layer=first_layer,
         last_layer=last_layer,
         overrides=overrides,
-        region_precision=region_precision,
     )
+    check_region_precision(region_precision)
+    if width_multiplier == 1 and not width_overrides:
+        return quantize(model, rules, region_precision)
+    wide, layers = widen(model, width_rules, preserve_function, noise, seed)
+    # Nested models are flat now; the user's rules name their layers as before.
+    paths = {layer.name: path for path, layer in layers.items()}
+    return quantize(wide, rules, region_precision, paths)

@@ -101,9 +101,31 @@ def quantize_model(
         overrides=overrides,
     )
     check_region_precision(region_precision)
+    return quantize(model, rules, region_precision)
+
+
+def quantize(
+    model: Any,
+    rules: QuantizationRules,
+    region_precision: RegionPrecision | None,
+    paths: Mapping[str, str] | None = None,
+) -> Any:
+    """Does what `quantize_model` says, with arguments that were checked.
+
+    Args:
+        model: The float model.
+        rules: What is asked for.
+        region_precision: Fewer bits for the unimportant parts of each image.
+        paths: Path in `model` -> path in the model that the user knows, of layers for which they
+            differ. Rules may use either; warnings use the user's.
+
+    Raises:
+        TypeError, ValueError: As `quantize_model`, for the model and rules that do not fit it.
+    """
     source = model_graph(model)
     check_quantizable(source)
     prepared, origin = prepare(source)
+    origin = {name: (paths or {}).get(path, path) for name, path in origin.items()}
     graph = model_graph(prepared)
     if graph.flavor is keras_flavor.KERAS:
         from wrpn_tf.quantization.keras_applier import apply_rules

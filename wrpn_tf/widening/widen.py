@@ -110,18 +110,37 @@ def widen_model(
     """
     rules = width_plan.WidthRules(width_multiplier, layer_fraction, overrides or {}, divisor)
     check_preservation(preserve_function, noise, seed)
+    wide, _ = widen(model, rules, preserve_function, noise, seed)
+    return wide
+
+
+def widen(
+    model: Any,
+    rules: width_plan.WidthRules,
+    preserve_function: bool,
+    noise: float,
+    seed: int | None,
+) -> tuple[Any, dict[str, Any]]:
+    """Does what `widen_model` says, with arguments that were checked.
+
+    Returns:
+        The wider model, and its layers by their paths in `model`.
+
+    Raises:
+        TypeError, ValueError: As `widen_model`, for the model and what it does not allow.
+    """
     plan = width_plan.make_plan(model, rules)
     replication = function_preservation.Replication(plan) if preserve_function else None
     wide, layers = _build(plan)
     if replication is None:
         _copy_data_statistics(plan.trace.graph, layers)
-        return wide
+        return wide, layers
     function_preservation.check_guessed_layers(replication, plan.trace, layers)
     rng = np.random.default_rng(seed)
     for path, layer in plan.trace.graph.layers().items():
         if getattr(layer, "weights", None):
             layers[path].set_weights(replication.weights(path, layer, noise, rng))
-    return wide
+    return wide, layers
 
 
 def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:
