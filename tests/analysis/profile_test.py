@@ -26,7 +26,17 @@ def tensorflow_macs(model):
     )
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50", "EfficientNetB0"])
+# TensorFlow traces each network, which takes longest: one is enough to see tf_keras' graph read.
+@pytest.mark.parametrize(
+    ("flavor", "name"),
+    [
+        ("keras", "MobileNetV2"),
+        ("tf_keras", "MobileNetV2"),
+        ("keras", "ResNet50"),
+        ("keras", "EfficientNetB0"),
+    ],
+    indirect=["flavor"],
+)
 def test_applications_count_as_tensorflow_does(name, flavor):
     build = getattr(importlib.import_module(f"{flavor.name}.applications"), name)
     model = build(weights=None, input_shape=(32, 32, 3), classes=10)

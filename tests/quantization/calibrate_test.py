@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from wrpn_tf import calibrate, quantize_model
+from wrpn_tf import calibrate, quantize_model, reestimate_batch_norm
 from wrpn_tf.grid import activation_grid
 from wrpn_tf.keras_flavor import model_graph
 from wrpn_tf.quantization import output_quantizer
@@ -103,6 +105,16 @@ def test_data_in_any_form_gives_the_same_ranges(dense_net, data, form):
     calibrate(model, FORMS[form](data), method="max", verbose=False)
     _, variables = found(model, "relu")
     assert float(variables["range"]) == pytest.approx(relu_values(model, data).max(), rel=1e-5)
+
+
+def test_ranges_for_batch_norm_without_statistics_are_warned_of(dense_net, data):
+    model = dense_net()
+    with pytest.warns(UserWarning, match=r"of `model` \(1\) has the mean 0 and the variance 1"):
+        calibrate(model, data, verbose=False)
+    reestimate_batch_norm(model, data, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        calibrate(model, data, verbose=False)
 
 
 def test_max_batches(dense_net, data):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import numbers
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
-from wrpn_tf.quantization.quantized_layers import output_quantizer, unrounded
+from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.quantization.quantized_layers import inner_layer, output_quantizer, unrounded
 from wrpn_tf.quantization.range_observer import RangeObserver
 
 _BATCH_SIZE = 128
@@ -30,6 +32,10 @@ def calibrate(
     Runs the model layer by layer with quantized weights and unrounded activations, and collects a
     histogram of each rounded tensor. Inputs and logits get their extremes, all others what `method`
     says. Learned ranges train on from there.
+
+    The ranges fit the network in inference. Before training from random weights, leave them as they
+    are: the statistics of batch norm, and with them all ranges, are still to come. A warning says
+    so where no BatchNormalization has any.
 
     Args:
         model: A model from `quantize_model` or `widen_and_quantize`.
@@ -66,6 +72,23 @@ def calibrate(
         raise ValueError("`dataset` must hold at least one batch, got none.")
     for path, observer in observers.items():
         observer.set_range(*quantizers[path], method, percentile)
+    _warn_of_new_statistics(graph)
+
+
+def _warn_of_new_statistics(graph: ModelGraph) -> None:
+    layers = map(inner_layer, graph.layers().values())
+    norms = [layer for layer in layers if kind_of(layer) is Kind.BATCH_NORM]
+    if norms and all(
+        (np.asarray(norm.moving_mean) == 0).all() and (np.asarray(norm.moving_variance) == 1).all()
+        for norm in norms
+    ):
+        warnings.warn(
+            f"Each BatchNormalization of `model` ({len(norms)}) has the mean 0 and the variance 1 "
+            "that it was made with. In training it takes other ones, which these ranges do not "
+            "fit, so that deep networks diverge. Train first, or call "
+            "`wrpn_tf.reestimate_batch_norm(model, dataset)` and calibrate again.",
+            stacklevel=3,
+        )
 
 
 def _check_arguments(method: str, percentile: float, max_batches: int | None) -> None:
