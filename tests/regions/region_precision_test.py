@@ -52,6 +52,7 @@ def test_metrics_go_by_name():
         ({"final_bits": (8, 4, 2)}, ValueError, "`final_bits` must have 2 entries, as `bits`"),
         ({"input_bits": (8, 5)}, ValueError, "`input_bits` must be among"),
         ({"overrides": {"a": (8, 5)}}, ValueError, r"`overrides\['a'\]` must be among"),
+        ({"overrides": {"(": (8, 4)}}, ValueError, r"regular expressions as keys, got '\('"),
         ({"overrides": ("a", 4)}, TypeError, "`overrides` must be a dictionary"),
         ({"value_range": (1, 0)}, ValueError, '`value_range` must be "auto" or .* rise'),
         ({"value_range": "0..1"}, TypeError, "`value_range` must hold numbers"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,8 +58,8 @@ class RegionPrecision:
 
     Raises:
         TypeError: If an argument is of a wrong type.
-        ValueError: If bits are none of 8, 4, 2, 1, 0 or do not fall, or shares or thresholds are
-            out of range or not one fewer than `bits`.
+        ValueError: If bits are none of 8, 4, 2, 1, 0 or do not fall, shares or thresholds are out
+            of range or not one fewer than `bits`, or a rule is no regular expression.
 
     Source: "A Case for Dynamic Activation Quantization in CNNs", EMC2 2018.
     """
@@ -88,7 +89,7 @@ class RegionPrecision:
                 f"{self.overrides!r}."
             )
         overrides = {
-            rule: check_bits(value, f"overrides[{rule!r}]", len(bits))
+            _check_pattern(rule): check_bits(value, f"overrides[{rule!r}]", len(bits))
             for rule, value in (self.overrides or {}).items()
         }
         object.__setattr__(self, "overrides", overrides)
@@ -142,6 +143,16 @@ class Rule:
 
     kind: str
     values: tuple[float, ...]
+
+
+def _check_pattern(pattern: Any) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`overrides` must have regular expressions as keys, got {pattern!r}: {error}."
+        ) from error
+    return pattern
 
 
 def check_region_precision(region_precision: Any) -> None:
