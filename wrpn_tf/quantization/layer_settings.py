@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from wrpn_tf.grid import check_num_bits
 from wrpn_tf.keras_flavor import ModelGraph
+from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.quantization.placement import end_layers, rounded_tensors
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.quantization.weight_scale import check_weight_scale
@@ -85,7 +85,7 @@ class QuantizationRules:
             )
         base = self._base()
         for pattern, override in (self.overrides or {}).items():
-            _compile(pattern)
+            check_pattern(pattern)
             if override != "float":
                 _check_override(base, override, pattern)
 
@@ -120,15 +120,6 @@ class QuantizationRules:
         )
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"`overrides` must have regular expressions as keys, got {pattern!r}: {error}."
-        ) from error
-
-
 def _check_override(base: LayerSettings, override: Mapping[str, Any], pattern: str) -> None:
     keys = ("num_bits_weight", "num_bits_activation", "weight_scale", "activation_range")
     if not isinstance(override, Mapping) or not override or not set(override) <= set(keys):
@@ -143,13 +134,13 @@ def _check_override(base: LayerSettings, override: Mapping[str, Any], pattern: s
 
 
 def _matching(pattern: str, graph: ModelGraph, origin: Mapping[str, str]) -> list[str]:
-    rule = _compile(pattern)
+    rule = re.compile(pattern)
     paths = [p for p in graph.layers() if rule.fullmatch(p) or rule.fullmatch(origin[p])]
     if not paths:
         names = sorted({*graph.layers(), *origin.values()})
-        near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3) or names[:5]
         raise ValueError(
-            f"`overrides`: the rule {pattern!r} matches no layer. Near names: {', '.join(near)}."
+            f"`overrides`: the rule {pattern!r} matches no layer. Near names: "
+            f"{near_names(pattern, names)}."
         )
     return paths
 

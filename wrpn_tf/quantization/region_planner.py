@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class
+from wrpn_tf.name_rules import near_names
 from wrpn_tf.quantization.quantize_registry import KERNEL_NAMES, Kind, kind_of, weight_name
 from wrpn_tf.quantization.quantized_layers import (
     inner_layer,
@@ -160,10 +160,9 @@ def _bits_by_tensor(
         matching = [key for key, call in candidates.items() if _matches(pattern, call)]
         if not matching:
             names = sorted(plain_name(call) for call in candidates.values())
-            near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3) or names[:5]
             raise ValueError(
                 f"`overrides`: the rule {pattern!r} matches no layer whose output convolutions "
-                f"read by region. Near names: {', '.join(near)}."
+                f"read by region. Near names: {near_names(pattern, names)}."
             )
         wanted.update(dict.fromkeys(matching, bits))
     return {

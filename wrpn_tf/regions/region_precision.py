@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from wrpn_tf.name_rules import check_pattern
 from wrpn_tf.regions.metrics import Metric, get_metric
 
 NESTED_BITS = (8, 4, 2, 1, 0)
@@ -88,10 +88,10 @@ class RegionPrecision:
                 "`overrides` must be a dictionary {regular expression: bits by rank}, got "
                 f"{self.overrides!r}."
             )
-        overrides = {
-            _check_pattern(rule): check_bits(value, f"overrides[{rule!r}]", len(bits))
-            for rule, value in (self.overrides or {}).items()
-        }
+        overrides = {}
+        for rule, value in (self.overrides or {}).items():
+            check_pattern(rule)
+            overrides[rule] = check_bits(value, f"overrides[{rule!r}]", len(bits))
         object.__setattr__(self, "overrides", overrides)
         self._check_rule()
         _check_value_range(self.value_range)
@@ -143,16 +143,6 @@ class Rule:
 
     kind: str
     values: tuple[float, ...]
-
-
-def _check_pattern(pattern: Any) -> str:
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"`overrides` must have regular expressions as keys, got {pattern!r}: {error}."
-        ) from error
-    return pattern
 
 
 def check_region_precision(region_precision: Any) -> None:

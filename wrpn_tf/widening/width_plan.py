@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf import keras_flavor
+from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.widening import channel_trace, propagation
 
 Layout = channel_trace.Layout
@@ -48,12 +48,7 @@ class WidthRules:
             )
         for pattern, multiplier in self.overrides.items():
             _check_multiplier(f"`overrides[{pattern!r}]`", multiplier)
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                raise ValueError(
-                    f"`overrides` must have regular expressions as keys, got {pattern!r}: {error}."
-                ) from error
+            check_pattern(pattern)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,10 +166,9 @@ def _overridden_layers(
     for pattern, multiplier in overrides.items():
         matched = [path for path in names if re.fullmatch(pattern, path)]
         if not matched:
-            near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3) or names[:5]
             raise ValueError(
                 "`overrides` must match whole paths of layers that make channels, got "
-                f"{pattern!r}, which matches none. Near names: {', '.join(near)}."
+                f"{pattern!r}, which matches none. Near names: {near_names(pattern, names)}."
             )
         reasons = [_fixed_because(trace, path) for path in matched]
         if multiplier != 1 and None not in reasons:
