@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 from cifar10_config import Run
@@ -10,17 +9,28 @@ from cifar10_config import Run
 import wrpn_tf
 
 
-def build(run: Run, weights: pathlib.Path | None = None, keras_flavor: str = "tf_keras") -> Any:
-    """Returns the network of a run before its training.
+def build(run: Run, keras_flavor: str = "tf_keras") -> Any:
+    """Returns the network that a run measures, of random weights.
 
     Args:
         run: The run.
-        weights: A file of the float network's weights to start from; random ones by default.
+        keras_flavor: As for `float_network`.
+    """
+    return quantize(run, float_network(run, keras_flavor))
+
+
+def float_network(run: Run, keras_flavor: str = "tf_keras") -> Any:
+    """Returns the float network of a run, of random weights.
+
+    Args:
+        run: The run.
         keras_flavor: "tf_keras", which the other tools need, or "keras" for Keras 3.
     """
-    network = wrpn_tf.applications.CIFARResNet(run.depth, keras_flavor=keras_flavor)
-    if weights is not None:
-        network.load_weights(weights)
+    return wrpn_tf.applications.CIFARResNet(run.depth, keras_flavor=keras_flavor)
+
+
+def quantize(run: Run, network: Any) -> Any:
+    """Returns the network that a run measures, with the weights of a float one; may be that one."""
     if run.quantize is not None:
         return wrpn_tf.widen_and_quantize(network, **{"width_multiplier": 1, **run.quantize})
     if run.tool is not None:

@@ -16,6 +16,7 @@ _LARGEST_LOSS = 1.0  # What 2W/8A may lose against float, in points.
 _PLAIN = (
     "w2a8",
     "w2a8_from_float",
+    "w2a8_float_half",
     "w2a8_steps",
     "w2a8_decay",
     "w2a8_shortcuts8",
@@ -33,6 +34,7 @@ _CLAIMS = (
     ("a teacher wins it back, in steps", "w2a8_apprentice_steps", "w2a8_steps"),
     ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8_from_float"),
     ("a start from float weights, without a teacher, wins it back", "w2a8_from_float", "w2a8"),
+    ("half of the same epochs in float win it back", "w2a8_float_half", "w2a8"),
     ("8-bit weights in the first stage win it back", "w2a8_stage1_8", "w2a8"),
     ("8-bit weights in 1x1 shortcuts win it back", "w2a8_shortcuts8", "w2a8"),
     ("both are better than float", "w2a8_both", "float"),
@@ -45,6 +47,10 @@ _STEPS = (
 _FROM_FLOAT = (
     "`From float`: starts from the trained weights of the float net of its seed, so it has twice "
     "the epochs in all, and the float net that it is compared with has not."
+)
+_FLOAT_FIRST = (
+    "`In float for the first ...`: is trained as the float net for that many of the same epochs, "
+    "then quantized with `wrpn_tf.calibrate`d ranges; SGD's momentum begins anew."
 )
 _EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
@@ -84,6 +90,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         f"setting, commit and version in `{folder}/*.json`.",
         _STEPS if any(row.run.schedule.steps for row in rows.values()) else "",
         _FROM_FLOAT if any(row.run.start for row in rows.values()) else "",
+        _FLOAT_FIRST if any(row.run.float_epochs for row in rows.values()) else "",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",
         "In the middle of training, batch norm's moving averages lag behind weights of few bits. "
         "Accuracies by epoch are with statistics measured again "

@@ -160,7 +160,7 @@ def plain_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
             other
             for other in rows.values()
             if other.run.quantize == row.run.quantize
-            and other.run.start == row.run.start
+            and _begins_alike(other.run, row.run)
             and _trains_alike(other.run, row.run)
             and other.run.distill is None
             and other.run.tool is None
@@ -178,12 +178,16 @@ def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
             other
             for other in rows.values()
             if other.run.quantize == bits
-            and other.run.start == row.run.start
+            and _begins_alike(other.run, row.run)
             and _trains_alike(other.run, row.run)
             and other.run.distill is None
         ),
         None,
     )
+
+
+def _begins_alike(one: Run, other: Run) -> bool:
+    return (one.start, one.float_epochs) == (other.start, other.float_epochs)
 
 
 def _trains_alike(one: Run, other: Run) -> bool:

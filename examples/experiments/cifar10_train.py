@@ -40,7 +40,7 @@ import cifar10_config
 import cifar10_networks
 import datasets
 from cifar10_config import Run
-from cifar10_training import Images, RunFiles, train
+from cifar10_training import Images, RunFiles, quantized, train
 
 import wrpn_tf
 from wrpn_tf.keras_flavor import get_flavor
@@ -67,7 +67,6 @@ _PACKAGES = (
     "qkeras",
     "larq",
 )
-_CALIBRATION_IMAGES = 1024
 
 
 def main(argv: list[str]) -> None:
@@ -89,7 +88,7 @@ def main(argv: list[str]) -> None:
     if run.export and importlib.util.find_spec("tensorflow") is not None:
         from cifar10_export import export
 
-        model = cifar10_networks.build(run, keras_flavor=_KERAS_FLAVOR.value)
+        model = cifar10_networks.build(run, _KERAS_FLAVOR.value)
         model.load_weights(files.weights(_KERAS_FLAVOR.value))
         files.write_result(result | {"export": export(model, data, files)})
     print(f"done: {result['test_accuracy']:.2f} %", flush=True)
@@ -101,16 +100,9 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
         return json.loads(files.json.read_text())
     keras = get_flavor(_KERAS_FLAVOR.value).keras
     keras.utils.set_random_seed(_SEED.value)
-    if run.start is None:
-        model = cifar10_networks.build(run, keras_flavor=_KERAS_FLAVOR.value)
-    else:
-        start = RunFiles(run.start, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
-        weights = start.weights(_KERAS_FLAVOR.value)
-        model = cifar10_networks.build(run, weights, _KERAS_FLAVOR.value)
-        images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
-        wrpn_tf.calibrate(model, images, verbose=False)
     result = {"run": dataclasses.asdict(run), "seed": _SEED.value, "versions": _versions()}
     result["parts"] = files.begin_part(_provenance(result["versions"]), run.schedule.epochs)
+    model = _network(run, data, files)
     trainer = model
     if run.distill is not None:
         teacher = keras.models.load_model(_TEACHER.value, compile=False)
@@ -119,7 +111,8 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
         trainer = wrpn_tf.Distiller(model, teacher, **run.distill)
         name = pathlib.Path(_TEACHER.value).name
         result["teacher"] = {"file": name, "test_accuracy": round(data.accuracy(teacher), 2)}
-    train(run.schedule, _SEED.value, model, trainer, data, files)
+    epochs = range(run.float_epochs, run.schedule.epochs)
+    train(run.schedule, epochs, _SEED.value, model, trainer, data, files)
     model.save_weights(files.weights(_KERAS_FLAVOR.value))
     rows = files.rows()
     result |= {
@@ -129,6 +122,15 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
     }
     files.write_result(result)
     return result
+
+
+def _network(run: Run, data: Images, files: RunFiles) -> Any:
+    """The network that is measured, before it trains as such."""
+    network = cifar10_networks.float_network(run, _KERAS_FLAVOR.value)
+    if run.start is not None:
+        start = RunFiles(run.start, _SEED.value, _OUT_DIR.value, _WORK_DIR.value)
+        network.load_weights(start.weights(_KERAS_FLAVOR.value))
+    return quantized(run, _SEED.value, network, data, files)
 
 
 def _limit_threads() -> None:

@@ -8,10 +8,11 @@ import pathlib
 import time
 from typing import Any
 
+import cifar10_networks
 import csv_rows
 import datasets
 import numpy as np
-from cifar10_config import Schedule
+from cifar10_config import Run, Schedule
 
 import wrpn_tf
 from wrpn_tf.keras_flavor import flavor_of
@@ -29,6 +30,7 @@ _COLUMNS = (
     "seconds",
 )
 _REESTIMATION_BATCHES = 20
+_CALIBRATION_IMAGES = 1024
 
 
 class Images:
@@ -97,18 +99,15 @@ class RunFiles:
         with np.load(self._checkpoint) as file:
             return int(file[file.files[0]])
 
-    def restore_checkpoint(self, trainer: Any) -> int:
-        """Reads it into a trainer that is compiled; returns the epoch, 0 if there is none."""
-        if not self.finished_epochs():
-            return 0
+    def restore_checkpoint(self, trainer: Any) -> None:
+        """Reads it into a trainer that is compiled."""
         with np.load(self._checkpoint) as file:
-            epoch, *values = file.values()
+            _, *values = file.values()
         trainer.optimizer.build(trainer.trainable_variables)
         count = len(trainer.weights)
         trainer.set_weights(values[:count])
         for variable, value in zip(trainer.optimizer.variables, values[count:], strict=True):
             variable.assign(value)
-        return int(epoch)
 
     def begin_part(self, provenance: dict[str, str], num_epochs: int) -> list[dict[str, Any]]:
         """Notes how the epochs from here on are trained; returns that of each part of the run.
@@ -140,16 +139,45 @@ class RunFiles:
         write_whole((json.dumps(result, indent=1) + "\n").encode(), self.json)
 
 
+def quantized(run: Run, seed: int, network: Any, data: Images, files: RunFiles) -> Any:
+    """Returns what a run measures, calibrated where its weights are trained.
+
+    The run's `float_epochs` are trained here, before that, and a killed run goes on in them.
+
+    Args:
+        run: The run.
+        seed: As for `train`.
+        network: The float network.
+        data: The images.
+        files: The run's files.
+    """
+    is_quantized = files.finished_epochs() > run.float_epochs  # In the checkpoint, as calibrated.
+    if run.float_epochs and not is_quantized:
+        train(run.schedule, range(run.float_epochs), seed, network, network, data, files)
+    model = cifar10_networks.quantize(run, network)
+    if not is_quantized and (run.start is not None or run.float_epochs):
+        images = data.train.x_train[:_CALIBRATION_IMAGES] - data.mean
+        wrpn_tf.calibrate(model, images, verbose=False)
+    return model
+
+
 def train(
-    schedule: Schedule, seed: int, model: Any, trainer: Any, data: Images, files: RunFiles
+    schedule: Schedule,
+    epochs: range,
+    seed: int,
+    model: Any,
+    trainer: Any,
+    data: Images,
+    files: RunFiles,
 ) -> None:
-    """Trains from the last checkpoint, or from the start, to the end of the schedule.
+    """Trains from the last checkpoint, or from the first of some epochs, to the last of them.
 
     A line of the CSV file and a checkpoint are written after each epoch. A killed run that goes on
     ends with the same weights as one that was not killed.
 
     Args:
-        schedule: How it trains.
+        schedule: How the run trains.
+        epochs: Those of the schedule in which this trainer trains.
         seed: Of the order of the images, and of how they are shifted.
         model: The network that is measured.
         trainer: What is fitted: the network, or its Distiller.
@@ -167,11 +195,14 @@ def train(
         # TensorFlow's XLA makes such networks slower on a CPU.
         jit_compile=keras.backend.backend() != "tensorflow",
     )
-    done = files.restore_checkpoint(trainer)
-    if done:
+    done = files.finished_epochs()
+    if done > epochs.start:
         print(f"goes on after epoch {done}", flush=True)
+        files.restore_checkpoint(trainer)
+    else:
+        trainer.optimizer.iterations.assign(steps * done)
     rows = files.rows()[:done]
-    for epoch in range(done, schedule.epochs):
+    for epoch in range(done, epochs.stop):
         start = time.monotonic()
         batches = data.batches(keras, schedule.batch_size, seed, epoch)
         history = trainer.fit(

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.usefixtures("experiment_modules")
         ({"quantize": None, "distill": {"scheme": "B"}}, "`w2a8` must have `quantize`"),
         ({"schedule": {"steps": [0.75, 0.5]}}, "`schedule.steps` must be rising shares.*0.75, 0.5"),
         ({"schedule": {"steps": [1.0]}}, "`schedule.steps` must be rising shares"),
+        ({"float_epochs": 30}, "`w2a8.float_epochs` must be a whole number below 30.*got 30"),
+        ({"float_epochs": 15, "quantize": None, "export": False}, "`w2a8` must have `quantize`"),
         ({"start": "later"}, "`runs.w2a8.start`.*must name a float run above it, got 'later'"),
     ],
 )
@@ -80,12 +82,11 @@ def test_tfmots_net_starts_from_the_float_nets_weights_and_keeps_the_ends_float(
     np.testing.assert_array_equal(kernel, network.get_layer("stage2_block0_conv1").kernel)
 
 
-def test_run_with_a_start_has_the_float_runs_weights(runs, tmp_path):
+def test_quantized_net_has_the_weights_of_the_float_one(runs):
     import cifar10_networks
 
     network = cifar10_networks.build(runs["float"])
-    network.save_weights(tmp_path / "final.h5")
-    model = cifar10_networks.build(runs["w2a8_apprentice_c"], tmp_path / "final.h5")
+    model = cifar10_networks.quantize(runs["w2a8_apprentice_c"], network)
     for name in ("stem_conv", "stage2_block0_shortcut", "predictions"):
         kernel = model.get_layer(f"quant_{name}").trainable_weights[0]
         np.testing.assert_array_equal(kernel, network.get_layer(name).kernel)
@@ -121,10 +122,10 @@ def folder(tmp_path):
 
 @pytest.fixture
 def small_network():
-    """Quantized, with all that a checkpoint must hold: batch norm, ranges, weights."""
+    """With all that a checkpoint must hold: batch norm, weights, and ranges where quantized."""
     import wrpn_tf
 
-    def build(flavor="tf_keras"):
+    def build(flavor="tf_keras", is_float=False):
         keras = importlib.import_module(flavor)
         layers = keras.layers
         keras.utils.set_random_seed(0)
@@ -141,23 +142,27 @@ def small_network():
                 layers.Dense(10, activation="softmax"),
             ]
         )
-        return wrpn_tf.quantize_model(network)
+        return network if is_float else wrpn_tf.quantize_model(network)
 
     return build
 
 
-@pytest.mark.parametrize("flavor", ["keras", "tf_keras"])
+@pytest.mark.parametrize(
+    ("flavor", "float_epochs", "stops"),
+    [("keras", 0, [1]), ("tf_keras", 0, [1]), ("keras", 2, [1, 2]), ("tf_keras", 2, [1, 3])],
+)
 def test_killed_run_goes_on_as_if_it_had_not_been(
-    runs, small_network, folder, tmp_path, monkeypatch, flavor
+    runs, small_network, folder, tmp_path, monkeypatch, flavor, float_epochs, stops
 ):
     import cifar10_training
     import datasets
 
     data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
-    schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=3, batch_size=25)
+    schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25)
+    run = dataclasses.replace(runs["w2a8"], schedule=schedule, float_epochs=float_epochs)
 
     def trained(name, stop_after=None):
-        model = small_network(flavor)
+        network = small_network(flavor, is_float=True)
         files = cifar10_training.RunFiles(name, 0, str(tmp_path / "out"), str(tmp_path / "work"))
         with monkeypatch.context() as patch:
             if stop_after is not None:
@@ -169,16 +174,22 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
                     return accuracy(net)
 
                 patch.setattr(data, "accuracy", interrupted)
-            cifar10_training.train(schedule, 0, model, model, data, files)
+            model = cifar10_training.quantized(run, 0, network, data, files)
+            epochs = range(float_epochs, 4)
+            cifar10_training.train(schedule, epochs, 0, model, model, data, files)
         rows = files.rows()
         return model, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
     whole, rows = trained("whole")
-    with pytest.raises(KeyboardInterrupt):
-        trained("killed", stop_after=1)
+    for stop_after in stops:
+        with pytest.raises(KeyboardInterrupt):
+            trained("killed", stop_after)
     resumed, resumed_rows = trained("killed")
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["learning_rate"] for row in rows] == ["0.10000", "0.08536", "0.05000", "0.01464"]
     assert resumed_rows == rows
+    assert int(resumed.optimizer.iterations) == int(whole.optimizer.iterations) == 4 * 4
+    assert len(resumed.get_weights()) > len(small_network(flavor, is_float=True).get_weights())
     for value, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -272,7 +283,7 @@ def test_rate_falls_to_a_tenth_after_each_step(runs, small_network, folder, tmp_
     schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25, steps=[0.5, 0.7])
     model = small_network()
     files = cifar10_training.RunFiles("steps", 0, str(tmp_path / "out"), str(tmp_path / "work"))
-    cifar10_training.train(schedule, 0, model, model, data, files)
+    cifar10_training.train(schedule, range(4), 0, model, model, data, files)
     assert [float(row["learning_rate"]) for row in files.rows()] == [0.1, 0.1, 0.01, 0.001]
 
 
