@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import ModelGraph, keras_class
-from wrpn_tf.quantization import has_regions, inner_layer, is_quantized, weight_quantizers
+from wrpn_tf.quantization import (
+    check_finite_weights,
+    has_regions,
+    inner_layer,
+    is_quantized,
+    weight_quantizers,
+)
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 
 
@@ -14,10 +20,12 @@ def check_graph(graph: ModelGraph) -> None:
     """Checks that a model is quantized throughout, at one precision per tensor.
 
     Raises:
-        ValueError: If it has regions, is a float model, or has layers that multiply float weights.
+        ValueError: If it has regions, is a float model, or has layers that multiply float weights,
+            or weights that are NaN or infinite.
     """
     _check_uniform(graph)
     _check_quantized(graph)
+    check_finite_weights(graph)
 
 
 def _check_uniform(graph: ModelGraph) -> None:

@@ -27,6 +27,7 @@ ALL_KERNELS = (*KERNELS, "tflm")
 KINDS = ("conv", "transpose_conv", "fully_connected", "fully_connected_per_tensor")
 
 _INT32_MAX = 2**31 - 1
+_FARTHEST_LEVEL = 2.0**62
 
 
 def quantize_multiplier(multiplier: npt.ArrayLike) -> tuple[Integers, Integers]:
@@ -113,7 +114,8 @@ def exact_levels(
     """
     real: Floats = np.asarray(accumulators, np.float64) * np.asarray(scale, np.float64)
     real = real + np.asarray(offset, np.float64)
-    return np.floor(real + 0.5).astype(np.int64)
+    # No grid reaches so far, and a cast of more than int64 holds is undefined.
+    return np.clip(np.floor(real + 0.5), -_FARTHEST_LEVEL, _FARTHEST_LEVEL).astype(np.int64)
 
 
 def _builtin_multiplier(

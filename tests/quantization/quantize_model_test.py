@@ -137,6 +137,13 @@ def test_a_model_without_kernels_is_refused(flavor):
         quantize_model(model)
 
 
+def test_a_model_whose_training_diverged_is_refused(conv_net):
+    model = conv_net()
+    model.set_weights([np.full_like(value, np.nan) for value in model.get_weights()])
+    with pytest.raises(ValueError, match="`model` must have finite weights, got NaN or infinity"):
+        quantize_model(model)
+
+
 def test_a_subclassed_model_is_refused_with_what_to_do(flavor):
     class Net(flavor.keras.Model):
         def __init__(self):

@@ -49,6 +49,18 @@ def test_a_float_model(net):
         simulate(net(), IMAGES)
 
 
+def test_a_model_whose_training_diverged(net, flavor):
+    quantized = ready(net())
+    kernel = next(weight for weight in quantized.weights if "kernel" in weight.name)
+    kernel.assign(kernel * float("nan"))
+    message = (
+        r"`model` must have finite weights, got NaN or infinity in 1 of \d+ layers: quant_stem\."
+    )
+    for read in (simulate, calibrate):
+        with pytest.raises(ValueError, match=message):
+            read(quantized, IMAGES)
+
+
 def test_what_is_no_model():
     with pytest.raises(TypeError, match="`model` must be a Keras 3 or tf_keras model, got int"):
         simulate(3, IMAGES)

@@ -31,6 +31,13 @@ def test_something_else_is_refused():
         fold_model("model.keras")
 
 
+def test_a_model_whose_training_diverged_is_refused(flavor):
+    model = quantized(residual_net(flavor))
+    scale = next(weight for weight in model.weights if "gamma" in weight.name)
+    scale.assign(scale * float("inf"))
+    assert "`model` must have finite weights, got NaN or infinity in 1 of" in refusal(model)
+
+
 def test_an_unbuilt_model_is_refused(flavor):
     assert "must be built" in refusal(flavor.keras.Sequential([flavor.layers.Dense(2)]))
 

@@ -65,6 +65,10 @@ def test_the_exact_rule_rounds_halves_up():
     assert exact_levels([0, 4], 0.25, 0.5).tolist() == [1, 2]
 
 
+def test_levels_beyond_int64_keep_their_sign():
+    assert exact_levels([-3, 0, 3], 1e30, 0.0).tolist() == [-(2**62), 0, 2**62]
+
+
 def test_results_saturate_where_they_leave_int32():
     for kernel in ("ref", "opt", "xnn"):
         levels = requantize(kernel, "conv", [2**30, -(2**30)], 1.0, 1.0, 0.01)

@@ -1,6 +1,7 @@
 """WRPN quantization of Keras models: quantizers, configs, and what puts them in place."""
 
 from wrpn_tf.quantization.calibrate import calibrate
+from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.quantization.quantize_model import PAPER_RECIPE, quantize_model
 from wrpn_tf.quantization.quantized_layers import (
@@ -31,6 +32,7 @@ __all__ = [
     "apply_regions",
     "calibrate",
     "calibrate_regions",
+    "check_finite_weights",
     "drop_regions",
     "has_regions",
     "inner_layer",

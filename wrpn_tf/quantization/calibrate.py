@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
+from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.quantization.quantized_layers import inner_layer, output_quantizer, unrounded
 from wrpn_tf.quantization.range_observer import RangeObserver
@@ -49,11 +50,13 @@ def calibrate(
 
     Raises:
         TypeError: If `model` is no Keras model, or `max_batches` no integer.
-        ValueError: If it has no activation quantizers, an argument is out of range, or the data is
-            empty, not finite, or of another shape than the model's inputs.
+        ValueError: If it has no activation quantizers, or weights that are NaN or infinite; if an
+            argument is out of range, or the data is empty, not finite, or of another shape than
+            the model's inputs.
     """
     _check_arguments(method, percentile, max_batches)
     graph = model_graph(model)
+    check_finite_weights(graph)
     found = {path: output_quantizer(layer) for path, layer in graph.layers().items()}
     quantizers = {path: pair for path, pair in found.items() if pair is not None}
     # By layer: all calls of a shared one have one range.

@@ -10,6 +10,7 @@ from typing import Any
 
 from wrpn_tf import keras_flavor
 from wrpn_tf.keras_flavor import ModelGraph, keras_class, model_graph
+from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.layer_settings import Bits, Override, QuantizationRules
 from wrpn_tf.quantization.prepare import prepare
 from wrpn_tf.quantization.quantize_registry import (
@@ -87,7 +88,8 @@ def quantize_model(
         TypeError: If `model` is no Keras model, bits are no integers, or `overrides` is no
             dictionary.
         ValueError: If an argument is out of range, a rule matches no layer, or the model cannot be
-            read, is quantized already or has nothing to quantize; or as `wrpn_tf.apply_regions`.
+            read, is quantized already, has nothing to quantize, or has weights that are NaN or
+            infinite; or as `wrpn_tf.apply_regions`.
 
     Source: Mishra et al., WRPN, arXiv 1709.01134, section 5.
     """
@@ -137,7 +139,7 @@ def quantize(
 
 
 def check_quantizable(graph: ModelGraph) -> None:
-    """Raises a ValueError if a model is quantized already, or has no kernels to quantize."""
+    """Raises a ValueError if a model is quantized already, has no kernels, or has diverged."""
     layers = graph.layers()
     quantized = [path for path, layer in layers.items() if is_quantized(layer)]
     if quantized:
@@ -149,6 +151,7 @@ def check_quantizable(graph: ModelGraph) -> None:
             f"`model` must have a layer with kernels to quantize (Dense, Conv, ...), got "
             f"{graph.model.name!r} with none."
         )
+    check_finite_weights(graph)
 
 
 def _warn_of_float_layers(graph: ModelGraph, origin: Mapping[str, str]) -> None:

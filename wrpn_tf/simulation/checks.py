@@ -11,6 +11,7 @@ import numpy.typing as npt
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape
 from wrpn_tf.quantization import (
     ObservedQuantizer,
+    check_finite_weights,
     inner_layer,
     is_quantized,
     output_quantizer,
@@ -42,6 +43,7 @@ def check_quantized(graph: ModelGraph) -> None:
             f"`model` must be quantized, got the float model {name!r}. "
             "Call `wrpn_tf.quantize_model(model)` first."
         )
+    check_finite_weights(graph)
     _refuse(
         (call for call in graph.calls if _has_float_weights(call.layer)),
         "`model` must have integer weights in all its layers, got layers in float: {}.",

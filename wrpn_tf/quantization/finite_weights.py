@@ -1,0 +1,33 @@
+"""A model whose training has diverged is refused where its weights are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from wrpn_tf.keras_flavor import ModelGraph
+
+_LISTED = 5  # layers that the message names
+
+
+def check_finite_weights(graph: ModelGraph) -> None:
+    """Checks that no weight of a model is NaN or infinite.
+
+    Raises:
+        ValueError: If one is; names the layers.
+    """
+    paths = [path for path, layer in graph.layers().items() if not _is_finite(layer)]
+    if paths:
+        more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+        raise ValueError(
+            f"`model` must have finite weights, got NaN or infinity in {len(paths)} of "
+            f"{len(graph.layers())} layers: {', '.join(paths[:_LISTED])}{more}. Training that "
+            "diverges leaves such: train again with a smaller learning rate."
+        )
+
+
+def _is_finite(layer: Any) -> bool:
+    floats = [weight for weight in layer.weights if "float" in str(weight.dtype)]
+    return all(np.isfinite(ops.convert_to_numpy(weight)).all() for weight in floats)
