@@ -55,7 +55,7 @@ class Run:
         distill: Arguments of `wrpn_tf.Distiller`; None: no teacher.
         tool: Another tool's name, and its bits.
         start: The run whose trained weights this one starts from.
-        float_epochs: How many of the schedule's epochs the network trains before it is quantized.
+        float_share: Share of the epochs that the network trains before it is quantized.
         export: Whether the trained net is exported and the file's accuracy measured.
     """
 
@@ -68,7 +68,7 @@ class Run:
     distill: Mapping[str, Any] | None = None
     tool: Mapping[str, Any] | None = None
     start: str | None = None
-    float_epochs: int = 0
+    float_share: float = 0.0
     export: bool = False
 
     def __post_init__(self):
@@ -82,15 +82,18 @@ class Run:
                 raise ValueError(f"`{self.name}` must have `quantize` or `tool`, got both.")
         if (self.distill is not None or self.export) and self.quantize is None:
             raise ValueError(f"`{self.name}` must have `quantize` to be distilled or exported.")
-        if self.float_epochs and self.quantize is None:
+        if self.float_share and self.quantize is None:
+            raise ValueError(f"`{self.name}` must have `quantize` to train in float before that.")
+        if not 0 <= self.float_share < 1:
             raise ValueError(
-                f"`{self.name}` must have `quantize` to be quantized after some epochs."
+                f"`{self.name}.float_share` must be at least 0 and less than 1, got "
+                f"{self.float_share}."
             )
-        if self.float_epochs not in range(self.schedule.epochs):
-            raise ValueError(
-                f"`{self.name}.float_epochs` must be a whole number below {self.schedule.epochs}, "
-                f"its epochs; got {self.float_epochs!r}."
-            )
+
+    @property
+    def float_epochs(self) -> int:
+        """How many epochs the network trains before it is quantized."""
+        return int(self.float_share * self.schedule.epochs)
 
     @property
     def needs_other_environment(self) -> bool:

@@ -48,9 +48,9 @@ _FROM_FLOAT = (
     "`From float`: starts from the trained weights of the float net of its seed, so it has twice "
     "the epochs in all, and the float net that it is compared with has not."
 )
-_FLOAT_FIRST = (
-    "`In float for the first ...`: is trained as the float net for that many of the same epochs, "
-    "then quantized with `wrpn_tf.calibrate`d ranges; SGD's momentum begins anew."
+_HALF_IN_FLOAT = (
+    "`Half of it in float`: the first half of the same epochs trains the float net, which is then "
+    "quantized, its ranges `wrpn_tf.calibrate`d; SGD's momentum begins anew."
 )
 _EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
@@ -90,7 +90,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         f"setting, commit and version in `{folder}/*.json`.",
         _STEPS if any(row.run.schedule.steps for row in rows.values()) else "",
         _FROM_FLOAT if any(row.run.start for row in rows.values()) else "",
-        _FLOAT_FIRST if any(row.run.float_epochs for row in rows.values()) else "",
+        _HALF_IN_FLOAT if any(row.run.float_share for row in rows.values()) else "",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",
         "In the middle of training, batch norm's moving averages lag behind weights of few bits. "
         "Accuracies by epoch are with statistics measured again "

@@ -187,7 +187,7 @@ def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
 
 
 def _begins_alike(one: Run, other: Run) -> bool:
-    return (one.start, one.float_epochs) == (other.start, other.float_epochs)
+    return (one.start, one.float_share) == (other.start, other.float_share)
 
 
 def _trains_alike(one: Run, other: Run) -> bool:

@@ -142,7 +142,7 @@ class RunFiles:
 def quantized(run: Run, seed: int, network: Any, data: Images, files: RunFiles) -> Any:
     """Returns what a run measures, calibrated where its weights are trained.
 
-    The run's `float_epochs` are trained here, before that, and a killed run goes on in them.
+    The epochs in float are trained here, before that, and a killed run goes on in them.
 
     Args:
         run: The run.

@@ -159,6 +159,26 @@ def test_nets_from_float_weights_are_compared_with_each_other(runs, results):
     assert f"{claim} | +1.00 ± 0.50 | open |" in text
 
 
+def test_net_whose_first_epochs_are_float_is_compared_with_the_float_and_the_plain_one(
+    runs, results
+):
+    import cifar10_report
+
+    results("float", 0, 85.0)
+    results("w2a8", 0, 82.0)
+    folder = results("w2a8_float_half", 0, 84.5)
+    results("w2a8_apprentice", 0, 83.0)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "`Half of it in float`: the first half of the same epochs trains the float net" in text
+    name = "2W/8A, half of it in float"
+    assert f"| {name}, plain, within 1 of float | -0.50 | reached |" in text
+    assert (
+        f"| half of the same epochs in float win it back | {name} | +2.50 ± 0.53 | holds |" in text
+    )
+    # A distilled net is measured by the plain one of its own start.
+    assert "| 2W/8A, Apprentice B | 2W/8A | 0 |" in text
+
+
 def test_rows_without_a_common_seed_are_not_compared(runs, results):
     import cifar10_report
 

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("experiment_modules")
         ({"quantize": None, "distill": {"scheme": "B"}}, "`w2a8` must have `quantize`"),
         ({"schedule": {"steps": [0.75, 0.5]}}, "`schedule.steps` must be rising shares.*0.75, 0.5"),
         ({"schedule": {"steps": [1.0]}}, "`schedule.steps` must be rising shares"),
-        ({"float_epochs": 30}, "`w2a8.float_epochs` must be a whole number below 30.*got 30"),
-        ({"float_epochs": 15, "quantize": None, "export": False}, "`w2a8` must have `quantize`"),
+        ({"float_share": 1}, "`w2a8.float_share` must be at least 0 and less than 1, got 1"),
+        ({"float_share": 0.5, "quantize": None, "export": False}, "`w2a8` must have `quantize`"),
         ({"start": "later"}, "`runs.w2a8.start`.*must name a float run above it, got 'later'"),
     ],
 )
@@ -148,18 +148,18 @@ def small_network():
 
 
 @pytest.mark.parametrize(
-    ("flavor", "float_epochs", "stops"),
-    [("keras", 0, [1]), ("tf_keras", 0, [1]), ("keras", 2, [1, 2]), ("tf_keras", 2, [1, 3])],
+    ("flavor", "float_share", "stops"),
+    [("keras", 0, [1]), ("tf_keras", 0, [1]), ("keras", 0.5, [1, 2]), ("tf_keras", 0.5, [1, 3])],
 )
 def test_killed_run_goes_on_as_if_it_had_not_been(
-    runs, small_network, folder, tmp_path, monkeypatch, flavor, float_epochs, stops
+    runs, small_network, folder, tmp_path, monkeypatch, flavor, float_share, stops
 ):
     import cifar10_training
     import datasets
 
     data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
     schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25)
-    run = dataclasses.replace(runs["w2a8"], schedule=schedule, float_epochs=float_epochs)
+    run = dataclasses.replace(runs["w2a8"], schedule=schedule, float_share=float_share)
 
     def trained(name, stop_after=None):
         network = small_network(flavor, is_float=True)
@@ -175,7 +175,7 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
 
                 patch.setattr(data, "accuracy", interrupted)
             model = cifar10_training.quantized(run, 0, network, data, files)
-            epochs = range(float_epochs, 4)
+            epochs = range(run.float_epochs, 4)
             cifar10_training.train(schedule, epochs, 0, model, model, data, files)
         rows = files.rows()
         return model, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
