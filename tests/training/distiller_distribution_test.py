@@ -42,8 +42,9 @@ def finish(process, output):
 
 
 def assert_same_training(actual, expected):
-    for ours, theirs in zip(actual["weights"], expected["weights"], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
+    for name in ("weights", "quantized"):
+        for ours, theirs in zip(actual[name], expected[name], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=TOLERANCE)
     assert set(actual["history"]) == set(expected["history"])
     for name, values in expected["history"].items():
         np.testing.assert_allclose(actual["history"][name], values, rtol=TOLERANCE, err_msg=name)

@@ -1,4 +1,5 @@
-"""Trains a Distiller under a `tf.distribute` strategy and writes what came out; run by the tests.
+"""Trains a Distiller under a `tf.distribute` strategy, quantizes and calibrates another model, and
+writes what came out; run by the tests.
 
 `python distributed_training.py FLAVOR STRATEGY OUTPUT`; STRATEGY is mirrored or
 multi_worker.
@@ -12,7 +13,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from wrpn_tf import keras_flavor
+from wrpn_tf import calibrate, keras_flavor, quantize_model
 from wrpn_tf.training import Distiller
 
 BATCH = 8
@@ -41,8 +42,18 @@ def classifier(keras, seed: int, units: int):
     return model
 
 
+def normalised(keras):
+    """A net with batch normalisation, whose variables a strategy keeps in a form of their own."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5), layers.BatchNormalization()])
+    model.add(layers.Dense(3))
+    generator = np.random.default_rng(3)
+    model.set_weights([generator.uniform(0.5, 2, w.shape) for w in model.get_weights()])
+    return model
+
+
 def train(flavor_name: str, strategy: tf.distribute.Strategy) -> dict:
-    """Trains for two epochs; returns the weights and what was reported."""
+    """Trains for two epochs, and quantizes; returns all weights and what was reported."""
     keras = keras_flavor.get_flavor(flavor_name).keras
     generator = np.random.default_rng(0)
     x = generator.normal(size=(BATCH * STEPS, 4)).astype(np.float32)
@@ -58,11 +69,15 @@ def train(flavor_name: str, strategy: tf.distribute.Strategy) -> dict:
     distiller.compile(optimizer, metrics=["accuracy"])
     history = distiller.fit(data, epochs=2, verbose=0).history
     evaluation = distiller.evaluate(data, verbose=0, return_dict=True)
+    with strategy.scope():
+        quantized = quantize_model(normalised(keras))
+        calibrate(quantized, x, verbose=False)
     return {
         "replicas": strategy.num_replicas_in_sync,
         "history": {name: [float(v) for v in values] for name, values in history.items()},
         "evaluation": {name: float(value) for name, value in evaluation.items()},
         "weights": [w.tolist() for w in distiller.student.get_weights()],
+        "quantized": [w.tolist() for w in quantized.get_weights()],
     }
 
 

@@ -82,7 +82,7 @@ def _warn_of_new_statistics(graph: ModelGraph) -> None:
     layers = map(inner_layer, graph.layers().values())
     norms = [layer for layer in layers if kind_of(layer) is Kind.BATCH_NORM]
     if norms and all(
-        (np.asarray(norm.moving_mean) == 0).all() and (np.asarray(norm.moving_variance) == 1).all()
+        (norm.moving_mean.numpy() == 0).all() and (norm.moving_variance.numpy() == 1).all()
         for norm in norms
     ):
         warnings.warn(
