@@ -144,6 +144,14 @@ def test_a_model_whose_training_diverged_is_refused(conv_net):
         quantize_model(model)
 
 
+def test_a_sum_by_its_operator_is_read(flavor):
+    inputs = flavor.keras.Input((4,))
+    x = flavor.layers.Dense(4)(inputs)
+    quantized = quantize_model(flavor.keras.Model(inputs, x + inputs))
+    calibrate(quantized, np.ones((2, 4), np.float32), verbose=False)
+    assert np.isfinite(quantized.predict(np.ones((2, 4), np.float32), verbose=0)).all()
+
+
 def test_a_subclassed_model_is_refused_with_what_to_do(flavor):
     class Net(flavor.keras.Model):
         def __init__(self):

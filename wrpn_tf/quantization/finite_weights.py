@@ -28,4 +28,6 @@ def check_finite_weights(graph: ModelGraph) -> None:
 
 
 def _is_finite(layer: Any) -> bool:
-    return all(np.isfinite(value).all() for value in layer.get_weights())
+    # An operation of Keras 3, as of `x + y`, is no layer.
+    values = layer.get_weights() if hasattr(layer, "get_weights") else ()
+    return all(np.isfinite(value).all() for value in values)
