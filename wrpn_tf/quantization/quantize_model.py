@@ -126,6 +126,7 @@ def quantize(
     """
     source = model_graph(model)
     check_quantizable(source)
+    check_finite_weights(source)
     prepared, origin = prepare(source)
     origin = {name: (paths or {}).get(path, path) for name, path in origin.items()}
     graph = model_graph(prepared)
@@ -139,7 +140,7 @@ def quantize(
 
 
 def check_quantizable(graph: ModelGraph) -> None:
-    """Raises a ValueError if a model is quantized already, has no kernels, or has diverged."""
+    """Raises a ValueError if a model is quantized already, or has no kernels to quantize."""
     layers = graph.layers()
     quantized = [path for path, layer in layers.items() if is_quantized(layer)]
     if quantized:
@@ -151,7 +152,6 @@ def check_quantizable(graph: ModelGraph) -> None:
             f"`model` must have a layer with kernels to quantize (Dense, Conv, ...), got "
             f"{graph.model.name!r} with none."
         )
-    check_finite_weights(graph)
 
 
 def _warn_of_float_layers(graph: ModelGraph, origin: Mapping[str, str]) -> None:
