@@ -85,7 +85,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         "other. Accuracy is of all 10,000 test images after the last epoch, never of the best one; "
         "the standard error of a single net's accuracy is some "
         f"{cifar10_results.standard_error(first.mean):.2f} points. `±` is the standard deviation "
-        "over seeds. "
+        "over seeds; a difference is the mean over the seeds that both nets have. "
         f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
         f"setting, commit and version in `{folder}/*.json`.",
         _STEPS if any(row.run.schedule.steps for row in rows.values()) else "",
