@@ -2,10 +2,11 @@
 
     python examples/experiments/cifar10.py --data_dir=.../cifar-10-batches-py --teacher=resnet20.h5
 
-The runs are those of `cifar10.yaml`, or of a file of yours in its form, with an --out_dir and a
---work_dir of its own (`cifar10_resnet20.yaml` has the deeper net). Each is a process of its own, so
-that several train at a time and a crash costs one epoch of one run. Kill it when you like: the same
-command goes on after the last finished epoch of each run, and computes nothing again.
+The runs are those of `cifar10.yaml`, or of a file of yours in its form, or in that of
+`cifar10_resnet20.yaml`, which trains the same runs of a deeper net; give a file of yours an
+--out_dir and a --work_dir of its own. Each run is a process, so that several train at a time and a
+crash costs one epoch of one run. Kill it when you like: the same command goes on after the last
+finished epoch of each run, and computes nothing again.
 QKeras and Larq need NumPy 1 and an environment of their own:
 
     python -m venv tools && tools/bin/pip install "tensorflow==2.18.*" "tf_keras==2.18.*" \

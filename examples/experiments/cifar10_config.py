@@ -104,13 +104,34 @@ class Run:
 def read(path: str | pathlib.Path) -> dict[str, Run]:
     """Returns the runs of a configuration file, by name, in its order.
 
+    A file has `network`, `schedule` and `runs`; or `network`, the other file that it is `like`, and
+    in `runs` the names of that file's runs that are to be trained of this network too.
+
     Raises:
         ValueError: If a key is unknown or missing, or a value does not fit; the message names it.
     """
-    content = yaml.safe_load(pathlib.Path(path).read_text())
-    expected = {"network", "schedule", "runs"}
-    if not isinstance(content, dict) or set(content) != expected:
-        raise ValueError(f"{path} must have the keys {', '.join(sorted(expected))}.")
+    path = pathlib.Path(path)
+    content = yaml.safe_load(path.read_text())
+    keys = set(content) if isinstance(content, dict) else set()
+    if keys == {"network", "schedule", "runs"}:
+        runs = _described_runs(path, content)
+    elif keys == {"network", "like", "runs"}:
+        runs = _runs_like(path, content)
+    else:
+        raise ValueError(f"{path} must have the keys network, runs, and one of schedule and like.")
+    floats = set()
+    for run in runs.values():
+        if run.start is not None and run.start not in floats:
+            raise ValueError(
+                f"`runs.{run.name}.start` in {path} must name a float run above it, got "
+                f"{run.start!r}."
+            )
+        if run.quantize is None and run.tool is None:
+            floats.add(run.name)
+    return runs
+
+
+def _described_runs(path: pathlib.Path, content: Mapping[str, Any]) -> dict[str, Run]:
     runs = {}
     for name, options in content["runs"].items():
         schedule = {**content["schedule"], **options.get("schedule", {})}
@@ -119,12 +140,20 @@ def read(path: str | pathlib.Path) -> dict[str, Run]:
             runs[name] = described_run(described)
         except TypeError as error:
             raise ValueError(f"`runs.{name}` in {path}: {error}.") from error
-        start = runs[name].start
-        if start is not None and not _is_float(runs.get(start)):
-            raise ValueError(
-                f"`runs.{name}.start` in {path} must name a float run above it, got {start!r}."
-            )
     return runs
+
+
+def _runs_like(path: pathlib.Path, content: Mapping[str, Any]) -> dict[str, Run]:
+    others = read(path.parent / content["like"])
+    unknown = [name for name in content["runs"] if name not in others]
+    if unknown:
+        raise ValueError(
+            f"`runs` in {path} must name runs of {content['like']}, got {', '.join(unknown)}."
+        )
+    return {
+        name: dataclasses.replace(others[name], depth=content["network"])
+        for name in content["runs"]
+    }
 
 
 def described_run(described: Mapping[str, Any]) -> Run:
@@ -135,7 +164,3 @@ def described_run(described: Mapping[str, Any]) -> Run:
         ValueError: If a value does not fit.
     """
     return Run(**{**described, "schedule": Schedule(**described["schedule"])})
-
-
-def _is_float(run: Run | None) -> bool:
-    return run is not None and run.quantize is None and run.tool is None

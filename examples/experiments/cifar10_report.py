@@ -146,7 +146,8 @@ def _command(runs: Mapping[str, Run], folder: str, config: str) -> str:
         f"    --out_dir={folder} --work_dir={folder}_checkpoints",
     ]
     if any(run.needs_other_environment for run in runs.values()):
-        lines[-1] += " --tools_python=tools/bin/python"
+        lines[-1] += " \\"
+        lines.append("    --tools_python=tools/bin/python")
     return "\n".join(f"    {line}" for line in lines)
 
 

@@ -50,8 +50,30 @@ def test_deeper_net_is_quantized_and_trained_as_the_small_one(runs):
     import cifar10_config
 
     deeper = cifar10_config.read(EXPERIMENTS / "cifar10_resnet20.yaml")
+    assert {"float", "w2a8", "w2a8_both"} <= set(deeper)
     for name, run in deeper.items():
-        assert run == dataclasses.replace(runs[name], depth=20, seeds=run.seeds)
+        assert run == dataclasses.replace(runs[name], depth=20)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"runs": ["float", "w3a8"]}, "`runs` in .* must name runs of .*cifar10.yaml, got w3a8"),
+        (
+            {"runs": ["w2a8_from_float", "float"]},
+            "`runs.w2a8_from_float.start`.*must name a float run above it, got 'float'",
+        ),
+        ({"runs": ["float"], "schedule": {}}, "must have the keys network, runs, and one of"),
+    ],
+)
+def test_wrong_configuration_like_another_is_refused_by_name(tmp_path, content, message):
+    import cifar10_config
+    import yaml
+
+    path = tmp_path / "runs.yaml"
+    path.write_text(yaml.safe_dump({"network": 20, "like": str(CONFIG), **content}))
+    with pytest.raises(ValueError, match=message):
+        cifar10_config.read(path)
 
 
 def test_half_quantized_runs_keep_weights_or_activations_float(runs):
