@@ -19,8 +19,8 @@ KERAS_BACKEND=jax and --keras_flavor=keras train our networks in Keras 3 on JAX,
 where TensorFlow is not installed; the same command with TensorFlow then adds the integer files.
 
 A run of ResNet-8 for 30 epochs takes some 40 minutes on one core, with a teacher an hour; of
-ResNet-20 an hour and a half, with a teacher or widened two to five. Without AVX-512 it takes
-half as much again.
+ResNet-20 an hour and a half, with a teacher or widened two to five. Without AVX-512 it takes up to
+twice as long.
 """
 
 from __future__ import annotations
