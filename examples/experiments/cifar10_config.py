@@ -111,14 +111,8 @@ def read(path: str | pathlib.Path) -> dict[str, Run]:
         ValueError: If a key is unknown or missing, or a value does not fit; the message names it.
     """
     path = pathlib.Path(path)
-    content = yaml.safe_load(path.read_text())
-    keys = set(content) if isinstance(content, dict) else set()
-    if keys == {"network", "schedule", "runs"}:
-        runs = _described_runs(path, content)
-    elif keys == {"network", "like", "runs"}:
-        runs = _runs_like(path, content)
-    else:
-        raise ValueError(f"{path} must have the keys network, runs, and one of schedule and like.")
+    content = _content(path)
+    runs = _runs_like(path, content) if "like" in content else _described_runs(path, content)
     floats = set()
     for run in runs.values():
         if run.start is not None and run.start not in floats:
@@ -129,6 +123,14 @@ def read(path: str | pathlib.Path) -> dict[str, Run]:
         if run.quantize is None and run.tool is None:
             floats.add(run.name)
     return runs
+
+
+def _content(path: pathlib.Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    keys = set(content) if isinstance(content, dict) else set()
+    if keys not in ({"network", "schedule", "runs"}, {"network", "like", "runs"}):
+        raise ValueError(f"{path} must have the keys network, runs, and one of schedule and like.")
+    return content
 
 
 def _described_runs(path: pathlib.Path, content: Mapping[str, Any]) -> dict[str, Run]:
@@ -144,16 +146,18 @@ def _described_runs(path: pathlib.Path, content: Mapping[str, Any]) -> dict[str,
 
 
 def _runs_like(path: pathlib.Path, content: Mapping[str, Any]) -> dict[str, Run]:
-    others = read(path.parent / content["like"])
-    unknown = [name for name in content["runs"] if name not in others]
+    like, names = content["like"], content["runs"]
+    if not isinstance(names, list):
+        raise ValueError(f"`runs` in {path} must be a list of names, as it is `like` {like}.")
+    other = path.parent / like
+    other_content = _content(other)
+    if "like" in other_content:
+        raise ValueError(f"`like` in {path} must name a file that has a schedule, got {like}.")
+    others = _described_runs(other, other_content)
+    unknown = [str(name) for name in names if name not in others]
     if unknown:
-        raise ValueError(
-            f"`runs` in {path} must name runs of {content['like']}, got {', '.join(unknown)}."
-        )
-    return {
-        name: dataclasses.replace(others[name], depth=content["network"])
-        for name in content["runs"]
-    }
+        raise ValueError(f"`runs` in {path} must name runs of {like}, got {', '.join(unknown)}.")
+    return {name: dataclasses.replace(others[name], depth=content["network"]) for name in names}
 
 
 def described_run(described: Mapping[str, Any]) -> Run:

@@ -63,6 +63,8 @@ def test_deeper_net_is_quantized_and_trained_as_the_small_one(runs):
             {"runs": ["w2a8_from_float", "float"]},
             "`runs.w2a8_from_float.start`.*must name a float run above it, got 'float'",
         ),
+        ({"runs": {"float": {"seeds": 1}}}, "`runs` in .* must be a list of names"),
+        ({"runs": ["float"], "like": "runs.yaml"}, "`like` in .* must name a file that has a sch"),
         ({"runs": ["float"], "schedule": {}}, "must have the keys network, runs, and one of"),
     ],
 )
