@@ -106,8 +106,6 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
     trainer = model
     if run.distill is not None:
         teacher = keras.models.load_model(_TEACHER.value, compile=False)
-        # Of an old file Keras 3 makes a model whose output is a list.
-        teacher = keras.Model(teacher.inputs, teacher.outputs[0])
         trainer = wrpn_tf.Distiller(model, teacher, **run.distill)
         name = pathlib.Path(_TEACHER.value).name
         result["teacher"] = {"file": name, "test_accuracy": round(data.accuracy(teacher), 2)}

@@ -115,13 +115,14 @@ def test_refuses_a_teacher_of_other_input_shape(classifier):
         Distiller(classifier(1), classifier(2, features=5))
 
 
-def test_refuses_several_outputs(flavor, classifier):
+def test_refuses_several_outputs_and_a_dictionary(flavor, classifier):
     model = classifier(1)
-    double = flavor.keras.Model(model.input, [model.output, model.layers[1].output])
-    with pytest.raises(ValueError, match="`student` must have one output that is a tensor"):
-        Distiller(double, classifier(2))
-    with pytest.raises(ValueError, match="`teacher` must have one output that is a tensor"):
-        Distiller(classifier(2), double)
+    for outputs in ([model.output, model.layers[1].output], {"classes": model.output}):
+        several = flavor.keras.Model(model.input, outputs)
+        with pytest.raises(ValueError, match="`student` must have one output that is a tensor"):
+            Distiller(several, classifier(2))
+        with pytest.raises(ValueError, match="`teacher` must have one output that is a tensor"):
+            Distiller(classifier(2), several)
 
 
 def test_refuses_a_single_class(classifier):

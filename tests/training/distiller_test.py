@@ -343,6 +343,20 @@ def test_named_inputs_reach_both_models(flavor, data):
     )
 
 
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")  # Keras 3: a list.
+def test_a_list_of_one_output_trains_as_the_output(flavor, classifier, data, assert_same_weights):
+    """As in models that Keras 3 reads from HDF5 files of Keras 2."""
+    models = [classifier(1), classifier(2)]
+    copies = [classifier(1), classifier(2)]
+    lists = [flavor.keras.Model([model.input], [model.output]) for model in copies]
+    for student, teacher in (models, lists):
+        distiller = Distiller(student, teacher)
+        distiller.compile("sgd", metrics=["accuracy"])
+        distiller.fit(*data, shuffle=False, verbose=0)
+    assert_same_weights(lists[0].get_weights(), models[0].get_weights())
+    assert distiller.predict(data[0], verbose=0).shape == (24, 3)
+
+
 def test_one_label_per_pixel(flavor):
     keras = flavor.keras
 

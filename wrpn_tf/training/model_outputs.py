@@ -20,10 +20,13 @@ _TOLERANCE = 0.02
 def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
     """Returns the shape, with batch dimension, of a classifier's one output.
 
+    A list of one output counts as that output, which is what both Keras return from a call. Keras 3
+    makes such a model of an HDF5 file of Keras 2.
+
     Raises:
         ValueError: If the model has several outputs, or not at least two classes on the last axis.
     """
-    if len(model.outputs) != 1 or isinstance(model.output, list | tuple | dict):
+    if not _is_one_tensor(model.output):
         raise ValueError(
             f"`{argument}` must have one output that is a tensor, got {model.name!r} with "
             f"{model.output!r:.200}. Distil a model of one of them: "
@@ -36,6 +39,12 @@ def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
             f"the last axis, got outputs of shape {shape}."
         )
     return shape
+
+
+def _is_one_tensor(structure: Any) -> bool:
+    if isinstance(structure, list | tuple) and len(structure) == 1:
+        (structure,) = structure
+    return not isinstance(structure, list | tuple | dict)
 
 
 def check_same_shapes(student: Any, teacher: Any) -> None:
