@@ -39,6 +39,7 @@ def measure_arena(blob: bytes, *, library: str = "tf.lite", kernels: str = "ref"
             keeps activations in memory of its own.
 
     Raises:
+        TypeError: If `blob` is no bytes.
         ValueError: If `library` or `kernels` is none of these, `library` is not installed, or
             `blob` is no file of TFLite.
         RuntimeError: If the runtime cannot run the file.

@@ -8,6 +8,7 @@ from typing import Any
 
 from tflite_export.flatbuffer import check_type, write
 from tflite_export.flatbuffer_checks import check_integer_only
+from tflite_export.flatbuffer_schema import check_blob
 from tflite_export.lowering import lower
 from tflite_export.snap_model import snap
 from wrpn_tf.whole_file import write_whole
@@ -58,10 +59,12 @@ def save(blob: bytes, path: str | os.PathLike[str]) -> None:
         path: Where to; its folder must exist.
 
     Raises:
+        TypeError: If `blob` is no bytes.
+        ValueError: If they are no TFLite file.
         OSError: If the path cannot be written.
     """
-    target = check_writable(path)
-    write_whole(blob, target)
+    check_blob(blob)
+    write_whole(blob, check_writable(path))
 
 
 def check_writable(path: str | os.PathLike[str]) -> pathlib.Path:

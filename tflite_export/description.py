@@ -107,6 +107,7 @@ def describe(blob: bytes) -> Description:
         blob: The file's bytes.
 
     Raises:
+        TypeError: If `blob` is no bytes.
         ValueError: If they are not a TFLite file, are truncated, or hold several graphs.
     """
     model = from_bytes(blob)

@@ -73,17 +73,33 @@ def to_bytes(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def from_bytes(blob: bytes) -> Any:
-    """Returns the `ModelT` of a file.
+def check_blob(blob: Any) -> None:
+    """Checks that an argument is a file's bytes, not its path nor the model.
 
     Raises:
-        ValueError: If the bytes are not a TFLite file, or end before what they announce.
+        TypeError: If it is no bytes.
+        ValueError: If they do not begin as a TFLite file.
     """
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise TypeError(
+            "`blob` must be the bytes of a TFLite file, from `tflite_export.convert(model)` or "
+            f"`pathlib.Path(path).read_bytes()`, got {type(blob).__name__}: {blob!r:.80}."
+        )
     if len(blob) < 8 or blob[4:8] != FILE_IDENTIFIER:
         raise ValueError(
             f"`blob` must be a TFLite file ({FILE_IDENTIFIER!r} at bytes 4..7), got {len(blob)} "
             f"bytes that begin with {bytes(blob[:8])!r}."
         )
+
+
+def from_bytes(blob: bytes) -> Any:
+    """Returns the `ModelT` of a file.
+
+    Raises:
+        TypeError, ValueError: As `check_blob`; ValueError if the bytes end before what they
+            announce.
+    """
+    check_blob(blob)
     try:
         model = schema().ModelT.InitFromObj(schema().Model.GetRootAs(bytes(blob), 0))
         _check_indices(model)

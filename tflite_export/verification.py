@@ -67,7 +67,7 @@ def verify(
         The report; `report.exact` is the verdict.
 
     Raises:
-        TypeError: If `model` is no Keras model, or `images` hold no numbers.
+        TypeError: If `model` is no Keras model, `blob` no bytes, or `images` hold no numbers.
         ValueError: If the model is not quantized, `images` do not fit it or are far outside of its
             input's range, `blob` is no TFLite file, `storage` is unknown, or there is no runtime.
     """

@@ -129,6 +129,22 @@ def test_an_interrupt_leaves_nothing(blob, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_only_the_bytes_of_a_tflite_file_are_saved(model, tmp_path):
+    target = tmp_path / "net.tflite"
+    message = r"`blob` must be the bytes of a TFLite file, .*convert\(model\).*, got Functional"
+    with pytest.raises(TypeError, match=message):
+        save(model, target)
+    with pytest.raises(ValueError, match="`blob` must be a TFLite file"):
+        save(b"another file", target)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("function", [tflite_export.describe, tflite_export.measure_arena])
+def test_whoever_gives_a_path_for_the_bytes_is_told_how_to_read_it(function):
+    with pytest.raises(TypeError, match=r"`blob` must .*read_bytes\(\)`, got str: 'net.tflite'"):
+        function("net.tflite")
+
+
 def test_a_folder_as_the_path_is_refused(blob, tmp_path):
     with pytest.raises(IsADirectoryError, match="`path` must be a file, got the folder"):
         save(blob, tmp_path)
