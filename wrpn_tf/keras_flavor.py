@@ -291,6 +291,17 @@ class _GraphReader:
         return list(_nest(self._flavor).flatten(structure))
 
 
+def structures(model: Any) -> tuple[Any, Any]:
+    """Returns a model's inputs and outputs: tensors, or lists and dictionaries of them.
+
+    Those of a Sequential of Keras 3 too, which has no `input` and `output` of its own.
+    """
+    functional = _functional(model)
+    if flavor_of(model) is KERAS:
+        return functional._inputs_struct, functional._outputs_struct
+    return functional._nested_inputs, functional._nested_outputs
+
+
 def clone_layer(layer: Any, **config_changes: Any) -> Any:
     """Returns a new layer with `layer`'s configuration, changed; no weights are copied.
 
@@ -361,7 +372,7 @@ def rebuild(
             result = layer(result)
         flat = _nest(flavor).flatten(result)
         tensors.update({key: after(key, t) for key, t in zip(call.outputs, flat, strict=True)})
-    input_struct, output_struct = _structures(functional, flavor)
+    input_struct, output_struct = structures(graph.model)
     pack = _nest(flavor).pack_sequence_as
     model = flavor.keras.Model(
         pack(input_struct, sources),
@@ -443,9 +454,3 @@ def _invoker(node: Any, keys: dict[int, int], flavor: KerasFlavor) -> Callable[.
 def _new_input(tensor: Any, flavor: KerasFlavor) -> Any:
     layer = tensor._keras_history[0]
     return flavor.keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=layer.name)
-
-
-def _structures(functional: Any, flavor: KerasFlavor) -> tuple[Any, Any]:
-    if flavor is KERAS:
-        return functional._inputs_struct, functional._outputs_struct
-    return functional._nested_inputs, functional._nested_outputs

@@ -107,6 +107,23 @@ def test_data_in_any_form_gives_the_same_ranges(dense_net, data, form):
     assert float(variables["range"]) == pytest.approx(relu_values(model, data).max(), rel=1e-5)
 
 
+@pytest.mark.parametrize("form", ["array", "tf.data"])
+def test_images_of_bytes_are_taken_as_fit_takes_them(flavor, form):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4, 4, 3), name="x")
+    x = L.BatchNormalization(name="bn")(L.Conv2D(2, 3)(inputs))
+    model = quantize_model(flavor.keras.Model(inputs, L.Dense(3)(L.Flatten()(L.ReLU()(x)))))
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+    for function in (reestimate_batch_norm, calibrate):
+        function(model, FORMS[form](images), verbose=False)
+    as_bytes = model.get_weights()
+    for function in (reestimate_batch_norm, calibrate):
+        function(model, FORMS[form](images.astype(np.float32)), verbose=False)
+    for ours, expected in zip(as_bytes, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    assert float(found(model, "x")[1]["largest"]) == images.max()
+
+
 def test_ranges_for_batch_norm_without_statistics_are_warned_of(dense_net, data):
     model = dense_net()
     with pytest.warns(UserWarning, match=r"of `model` \(1\) has the mean 0 and the variance 1"):

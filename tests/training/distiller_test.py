@@ -343,6 +343,23 @@ def test_named_inputs_reach_both_models(flavor, data):
     )
 
 
+def test_sequential_models_train_as_functional_ones(flavor, classifier, data, assert_same_weights):
+    def sequential(seed):
+        layers = flavor.layers
+        model = flavor.keras.Sequential(
+            [flavor.keras.Input((4,)), layers.Dense(5, activation="relu"), layers.Dense(3)]
+        )
+        model.set_weights(classifier(seed).get_weights())
+        return model
+
+    students = [classifier(1), sequential(1)]
+    for student, teacher in zip(students, [classifier(2), sequential(2)], strict=True):
+        distiller = Distiller(student, teacher)
+        distiller.compile("sgd")
+        distiller.fit(*data, shuffle=False, verbose=0)
+    assert_same_weights(students[1].get_weights(), students[0].get_weights())
+
+
 @pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")  # Keras 3: a list.
 def test_a_list_of_one_output_trains_as_the_output(flavor, classifier, data, assert_same_weights):
     """As in models that Keras 3 reads from HDF5 files of Keras 2."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from keras import ops
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
 from wrpn_tf.quantization.finite_weights import check_finite_weights
@@ -147,7 +148,7 @@ def _call_unrounded(call: LayerCall, tensors: Mapping[int, Any]) -> Any:
 
 
 def checked_inputs(graph: ModelGraph, batch: Any) -> list[Any]:
-    """Returns the flattened inputs of one batch.
+    """Returns the flattened inputs of one batch, in the types that the model takes, as `fit` does.
 
     Raises:
         ValueError: If they do not fit the model.
@@ -159,7 +160,10 @@ def checked_inputs(graph: ModelGraph, batch: Any) -> list[Any]:
         )
     for key, value in zip(graph.inputs, inputs, strict=True):
         _check_shape(np.shape(value), graph.shapes[key])
-    return inputs
+    return [
+        value if graph.dtypes[key] == "string" else ops.cast(value, graph.dtypes[key])
+        for key, value in zip(graph.inputs, inputs, strict=True)
+    ]
 
 
 def _check_shape(shape: tuple[int, ...], wanted: Shape) -> None:

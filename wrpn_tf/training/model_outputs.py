@@ -26,10 +26,11 @@ def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
     Raises:
         ValueError: If the model has several outputs, or not at least two classes on the last axis.
     """
-    if not _is_one_tensor(model.output):
+    _, outputs = keras_flavor.structures(model)
+    if not _is_one_tensor(outputs):
         raise ValueError(
             f"`{argument}` must have one output that is a tensor, got {model.name!r} with "
-            f"{model.output!r:.200}. Distil a model of one of them: "
+            f"{outputs!r:.200}. Distil a model of one of them: "
             "`keras.Model(model.inputs, model.outputs[0])`."
         )
     shape = tuple(model.outputs[0].shape)
@@ -159,7 +160,7 @@ def _probe(model: Any) -> np.ndarray | None:
 
 
 def _pack_inputs(model: Any, examples: list[np.ndarray]) -> Any:
-    structure = model.input
+    structure, _ = keras_flavor.structures(model)
     if isinstance(structure, dict):
         by_tensor = {id(tensor): e for tensor, e in zip(model.inputs, examples, strict=True)}
         return {name: by_tensor[id(tensor)] for name, tensor in structure.items()}
