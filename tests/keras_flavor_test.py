@@ -225,6 +225,19 @@ def test_rebuilt_model_computes_the_same(flavor, build, shape):
     _assert_same_function(model, copy, _random(*shape))
 
 
+def test_values_walk_through_augmentation_as_in_inference(flavor):
+    layers = flavor.layers
+    x = inputs = flavor.keras.Input((4, 4, 3))
+    x = layers.RandomZoom(0.5, seed=1)(layers.RandomFlip(seed=0)(x))
+    x = layers.Dense(2)(layers.Dropout(0.5)(layers.Flatten()(x)))
+    model = flavor.keras.Model(inputs, x)
+    images = _random(3, 4, 4, 3)
+    for net in (model, _copied(model)):
+        *_, (_, (result,)) = model_graph(net).walk([images])
+        np.testing.assert_array_equal(result, net(images, training=False))
+        assert np.abs(np.asarray(net(images, training=True)) - result).max() > 0.1
+
+
 def test_rebuilt_model_keeps_names(flavor):
     model = _image_model(flavor)
     assert [layer.name for layer in _copied(model).layers] == [layer.name for layer in model.layers]

@@ -28,7 +28,7 @@ from tflite_export.integer_model import (
 from tflite_export.pending import ModelInput, Pending
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer, output_quantizer
-from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.quantization.quantize_registry import Kind, augments, kind_of
 
 # Integers of 8 bits leave no room for a multiplier: with accumulators in whole stored units,
 # no scale makes all kernels round negative values alike.
@@ -45,7 +45,8 @@ class FoldedModel:
         inputs: Names of the input tensors.
         outputs: Names of the output tensors.
         quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
-        preprocessing: Names of the layers in front of the inputs, which the file leaves out.
+        preprocessing: Names of the layers in front of the inputs, which the file leaves out, but
+            for those that do nothing in inference.
     """
 
     tensors: Mapping[str, Tensor]
@@ -109,7 +110,8 @@ class _Reader:
         values = [self._values[key] for key in call.inputs]
         layer = inner_layer(call.layer)
         if isinstance(values[0], ModelInput) and kind_of(layer) is Kind.PREPROCESSING:
-            self._preprocessing.append(call.name)
+            if not augments(layer):
+                self._preprocessing.append(call.name)
             value: Tensor | Pending | ModelInput = values[0]
         elif type(layer).__name__ == "QuantizeLayer":
             value = values[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 import os
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,7 +121,8 @@ class LayerCall:
         input_shapes: Shapes with batch dimension, `None` where unknown.
         output_shapes: Likewise.
         invoke: `invoke(layer, tensors)` calls `layer` with this call's arguments, taking each
-            tensor from `tensors[key]`.
+            tensor from `tensors[key]`. Values, in contrast to symbolic tensors, are computed in
+            inference, whatever the layer does by default: image augmentation trains.
     """
 
     layer: Any
@@ -446,9 +448,23 @@ def _invoker(node: Any, keys: dict[int, int], flavor: KerasFlavor) -> Callable[.
             args, kwargs = _nest(flavor).map_structure(
                 lambda value: values.get(id(value), value), (node.call_args, node.call_kwargs)
             )
+        is_symbolic = any(hasattr(value, "_keras_history") for value in values.values())
+        if not is_symbolic and _trains_by_itself(layer, kwargs, flavor):
+            kwargs = {**kwargs, "training": False}
         return layer(*args, **kwargs)
 
     return invoke
+
+
+def _trains_by_itself(layer: Any, kwargs: Mapping[str, Any], flavor: KerasFlavor) -> bool:
+    """Whether a call outside of a model is one in training that is not within one in inference."""
+    if flavor is KERAS:  # A node has the default of its layer; a model's own call overrides both.
+        return bool(kwargs.get("training"))
+    call = getattr(layer, "call", None)
+    if call is None or "training" in kwargs:
+        return False
+    parameter = inspect.signature(call).parameters.get("training")
+    return parameter is not None and parameter.default is True
 
 
 def _new_input(tensor: Any, flavor: KerasFlavor) -> Any:

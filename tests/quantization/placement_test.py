@@ -117,6 +117,15 @@ def rescaled(keras, L):
     return inputs, L.Dense(3, name="head")(L.Flatten()(x))
 
 
+def augmented(keras, L):
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.RandomFlip(name="flip")(x)
+    x = L.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
+    x = L.RandomRotation(0.1, name="rotate")(x)
+    x = L.Conv2D(4, 3, name="conv")(x)
+    return inputs, L.Dense(3, name="head")(L.Flatten()(x))
+
+
 EXPECTED = {
     preactivation: {
         "image": "i8",
@@ -215,6 +224,11 @@ EXPECTED = {
     },
     rescaled: {
         "rescale": "i8",
+        "conv": "w8 o8",
+        "head": "w8 o8",
+    },
+    augmented: {
+        "rotate": "i8",
         "conv": "w8 o8",
         "head": "w8 o8",
     },

@@ -269,6 +269,32 @@ def test_a_registered_function_is_found_again(flavor, quantized, images, tmp_pat
         unregistered.save(file)
 
 
+def test_maps_move_with_the_image_in_training(flavor):
+    L = flavor.layers
+
+    def net(*preprocessing):
+        parts = [L.Conv2D(2, 3, activation="relu", padding="same"), L.Conv2D(2, 3), L.Flatten()]
+        layers = [L.Input((8, 8, 3)), *preprocessing, *parts, L.Dense(2)]
+        return wrpn_tf.quantize_model(flavor.keras.Sequential(layers))
+
+    precision = RegionPrecision(brightness, (8, 2), value_range=(0.0, 1.0))
+    flip = L.RandomFlip("horizontal", seed=1)
+    model = apply_regions(net(flip, L.Rescaling(2.0)), precision)
+    images = np.random.default_rng(0).uniform(size=(16, 8, 8, 3)).astype(np.float32)
+    expected = np.asarray(region_maps(model)(images, training=False)["importance"])
+    found = np.asarray(region_maps(model)(images, training=True)["importance"])
+    kept = [np.array_equal(a, b) for a, b in zip(found, expected, strict=True)]
+    flipped = [np.array_equal(a[:, ::-1], b) for a, b in zip(found, expected, strict=True)]
+    assert [*map(sum, zip(kept, flipped, strict=True))] == [1] * 16
+    assert any(kept)
+    assert any(flipped)
+
+    with pytest.warns(UserWarning, match="in front of .*zoom.*, and do not move") as warned:
+        apply_regions(net(flip, L.Rescaling(2.0), L.RandomZoom(0.1, name="zoom")), precision)
+    assert warned[0].filename == __file__
+    assert "flip" not in str(warned[0].message)
+
+
 @pytest.mark.parametrize(
     ("metric", "error", "message"),
     [

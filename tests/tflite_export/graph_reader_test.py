@@ -282,6 +282,21 @@ def test_preprocessing_is_left_out_and_named(flavor):
     assert outline(folded.operations) == ["Conv2D conv <- shrink"]
 
 
+def test_augmentation_is_left_out_and_not_named(flavor):
+    L = flavor.layers
+    model = chain(
+        flavor,
+        L.RandomFlip(name="flip"),
+        L.Rescaling(1 / 255, name="shrink"),
+        L.RandomZoom(0.2, name="zoom"),
+        L.Conv2D(2, 3, name="conv"),
+    )
+    folded = read(model)
+    assert folded.preprocessing == ("shrink",)
+    assert folded.inputs == ("quant_zoom",)
+    assert outline(folded.operations) == ["Conv2D conv <- zoom"]
+
+
 def test_several_inputs_and_outputs_keep_the_models_order(flavor):
     L = flavor.layers
     inputs = [flavor.keras.Input((4,), name=name) for name in ("first", "second")]

@@ -71,6 +71,17 @@ def test_all_sources_agree_in_both_flavors(flavor, softmax, images):
     assert bool(report.probabilities) is softmax
 
 
+def test_a_model_that_augments_its_images_is_exported_and_verified(flavor):
+    L = flavor.layers
+    layers = [L.RandomFlip(), L.RandomRotation(0.1), L.Conv2D(4, 3, activation="relu"), L.Flatten()]
+    net = flavor.keras.Sequential([L.Input((8, 8, 2)), *layers, L.Dense(3)])
+    model = quantize_model(net, first_layer=6, last_layer=6)
+    calibrate(model, make_images(64), verbose=False)
+    model = snap(model)[0]
+    report = verify(model, convert(model), make_images(20), verbose=False)
+    assert report.exact, str(report)
+
+
 @pytest.mark.parametrize("storage", ["int8", "int4", "int2", "tflm"])
 def test_the_storage_is_found_out(storage, images):
     model = make_quantized(KERAS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from typing import Any
 
 from wrpn_tf import keras_flavor
 from wrpn_tf.keras_flavor import ModelGraph, keras_class, model_graph
+from wrpn_tf.quantization.caller_depth import depth_of_caller
 from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.layer_settings import Bits, Override, QuantizationRules
 from wrpn_tf.quantization.prepare import prepare
@@ -53,8 +53,9 @@ def quantize_model(
     """Returns a copy of a float model that computes with k-bit weights and activations, and trains.
 
     The copy starts from the model's weights. Wherever an integer graph rounds, it rounds: inputs,
-    weights, ReLUs, the branches of a sum, means, logits. What cannot be quantized stays float and
-    is named in one warning and in `wrpn_tf.summary`.
+    weights, ReLUs, the branches of a sum, means, logits. Inputs are rounded behind the
+    preprocessing and augmentation with which a model begins. What cannot be quantized stays float
+    and is named in one warning and in `wrpn_tf.summary`.
 
     Args:
         model: A Functional or Sequential model, of Keras 3 or tf_keras. It is not changed. Nested
@@ -164,14 +165,5 @@ def _warn_of_float_layers(graph: ModelGraph, origin: Mapping[str, str]) -> None:
         warnings.warn(
             f"{len(paths)} {'layer stays' if len(paths) == 1 else 'layers stay'} float, being of "
             f"classes that are not quantized ({', '.join(kinds)}): {', '.join(paths)}.",
-            stacklevel=_depth_of_caller(),
+            stacklevel=depth_of_caller(),
         )
-
-
-def _depth_of_caller() -> int:
-    """Number of frames up to the first outside this package, which called `quantize_model`."""
-    package = __name__.partition(".")[0]
-    frame, depth = sys._getframe(1), 1
-    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
-        frame, depth = frame.f_back, depth + 1
-    return depth

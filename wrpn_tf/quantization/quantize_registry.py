@@ -65,6 +65,32 @@ _PASS_THROUGH_LAYERS = frozenset(
         "Transpose",
     ]
 )
+# Layers that change images in training alone; in inference they give what they get.
+_AUGMENTATION_LAYERS = frozenset(
+    [
+        "AugMix",
+        "RandAugment",
+        "RandomBrightness",
+        "RandomColorDegeneration",
+        "RandomColorJitter",
+        "RandomContrast",
+        "RandomElasticTransform",
+        "RandomErasing",
+        "RandomFlip",
+        "RandomGaussianBlur",
+        "RandomGrayscale",
+        "RandomHue",
+        "RandomInvert",
+        "RandomPerspective",
+        "RandomPosterization",
+        "RandomRotation",
+        "RandomSaturation",
+        "RandomSharpness",
+        "RandomShear",
+        "RandomTranslation",
+        "RandomZoom",
+    ]
+)
 # Weightless layers whose results leave the grid and are rounded again.
 _ROUNDING_LAYERS = frozenset(
     [
@@ -128,11 +154,16 @@ def kind_of(layer: Any) -> Kind:
         return Kind.PASS_THROUGH
     if name == "Concatenate":
         return Kind.CONCATENATE
-    if name in ("Rescaling", "Normalization"):
+    if name in ("Rescaling", "Normalization") or augments(layer):
         return Kind.PREPROCESSING
     if getattr(layer, "weights", None):
         return Kind.FLOAT
     return Kind.ROUNDING
+
+
+def augments(layer: Any) -> bool:
+    """Returns whether a layer changes images at random in training, and not in inference."""
+    return keras_class(layer) in _AUGMENTATION_LAYERS
 
 
 def can_be_wrapped(layer: Any) -> bool:

@@ -22,7 +22,8 @@ def apply_regions(model: Any, region_precision: RegionPrecision) -> Any:
     What convolutions read is rounded once more where it is unimportant, to a coarser grid nested in
     the layer's own; sums of branches keep the layer's bits, and so do dense layers. The result
     shares layers and weights with `model`, trained or not: training one trains both. Where all is
-    important it computes exactly what `model` does.
+    important it computes exactly what `model` does. Where the model begins with image augmentation
+    (`RandomFlip`, ...), the parts are those of the augmented images.
 
     Args:
         model: A model of either Keras from `quantize_model` or `widen_and_quantize`, with one input

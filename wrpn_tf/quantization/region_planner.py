@@ -6,11 +6,19 @@ import collections
 import dataclasses
 import math
 import re
+import warnings
 from collections.abc import Mapping
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class
 from wrpn_tf.name_rules import near_names
-from wrpn_tf.quantization.quantize_registry import KERNEL_NAMES, Kind, kind_of, weight_name
+from wrpn_tf.quantization.caller_depth import depth_of_caller
+from wrpn_tf.quantization.quantize_registry import (
+    KERNEL_NAMES,
+    Kind,
+    augments,
+    kind_of,
+    weight_name,
+)
 from wrpn_tf.quantization.quantized_layers import (
     inner_layer,
     is_quantized,
@@ -63,7 +71,7 @@ def plan_regions(graph: ModelGraph, precision: RegionPrecision) -> Regions:
         ValueError: If the model has no image as input, nothing in it can have regions, a rule
             matches nothing, grids are not nested, or the target cannot be reached.
     """
-    image = _image_input(graph)
+    image = _behind_augmentation(_image_input(graph), graph)
     known = resolutions(graph, image)
     candidates = _candidates(graph, known, precision.input_bits is not None)
     if not candidates:
@@ -113,6 +121,23 @@ def _image_input(graph: ModelGraph) -> int:
             f"the input shape {shapes[images[0]]}."
         )
     return images[0]
+
+
+def _behind_augmentation(key: int, graph: ModelGraph) -> int:
+    """The image as the network gets it in training: shifted, turned, ..., but not yet rescaled."""
+    moved = set()
+    while len(graph.consumers[key]) == 1 and augments(graph.consumers[key][0].layer):
+        (call,) = graph.consumers[key]
+        moved.add(call)
+        key = call.outputs[0]
+    late = [call.path for call in graph.calls if augments(call.layer) and call not in moved]
+    if late:
+        warnings.warn(
+            f"Regions are those of the image in front of {', '.join(late)}, and do not move with "
+            "it in training. Put augmentation first in the model, or into the data pipeline.",
+            stacklevel=depth_of_caller(),
+        )
+    return key
 
 
 def _candidates(
