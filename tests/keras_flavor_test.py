@@ -238,6 +238,20 @@ def test_values_walk_through_augmentation_as_in_inference(flavor):
         assert np.abs(np.asarray(net(images, training=True)) - result).max() > 0.1
 
 
+def test_layers_of_a_nested_model_train_as_it_was_called(flavor):
+    layers, keras = flavor.layers, flavor.keras
+    inner_input = keras.Input((3,))
+    inner = keras.Model(inner_input, layers.Dropout(0.5, seed=0)(layers.Dense(3)(inner_input)))
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs, training=False)))
+    x = _random(64, 3)
+    # In Keras 3 what the whole model is called with overrides it.
+    drops = flavor is keras_flavor.KERAS
+    for net in (model, _copied(model)):
+        differs = np.abs(np.asarray(net(x, training=True)) - np.asarray(net(x, training=False)))
+        assert bool(differs.max() > 0.1) is drops
+
+
 def test_rebuilt_model_keeps_names(flavor):
     model = _image_model(flavor)
     assert [layer.name for layer in _copied(model).layers] == [layer.name for layer in model.layers]

@@ -246,23 +246,35 @@ class _GraphReader:
         self._dtypes[key] = getattr(tensor.dtype, "name", tensor.dtype)
         return key
 
-    def _read_nodes(self, functional: Any, inputs: list[int], prefix: str) -> list[int]:
+    def _read_nodes(
+        self, functional: Any, inputs: list[int], prefix: str, training: bool | None = None
+    ) -> list[int]:
         keys = {id(tensor): key for tensor, key in zip(functional.inputs, inputs, strict=True)}
         for depth in sorted(functional._nodes_by_depth, reverse=True):
             for node in functional._nodes_by_depth[depth]:
                 sources = _node_inputs(node, self._flavor)
                 if node.is_input or any(id(source) not in keys for source in sources):
                     continue
-                self._read_node(node, [keys[id(source)] for source in sources], keys, prefix)
+                keys_of_inputs = [keys[id(source)] for source in sources]
+                self._read_node(node, keys_of_inputs, keys, prefix, training)
         return [keys[id(tensor)] for tensor in functional.outputs]
 
-    def _read_node(self, node: Any, inputs: list[int], keys: dict[int, int], prefix: str) -> None:
+    def _read_node(
+        self,
+        node: Any,
+        inputs: list[int],
+        keys: dict[int, int],
+        prefix: str,
+        training: bool | None,
+    ) -> None:
         layer = node.operation if self._flavor is KERAS else node.layer
         path = self._path_of.setdefault(id(layer), prefix + layer.name)
         results = self._flatten(node.outputs)
         nested = _functional(layer)
         if isinstance(layer, self._flavor.keras.Model) and hasattr(nested, "_nodes_by_depth"):
-            outputs = self._read_nodes(nested, inputs, prefix=path + "/")
+            if self._flavor is TF_KERAS:  # In Keras 3 the outermost model's `training` overrides.
+                training = node.call_kwargs.get("training", training)
+            outputs = self._read_nodes(nested, inputs, path + "/", training)
         else:
             outputs = [self._new_key(tensor) for tensor in results]
             self._calls.append(
@@ -274,7 +286,7 @@ class _GraphReader:
                     outputs=tuple(outputs),
                     input_shapes=tuple(self._shapes[key] for key in inputs),
                     output_shapes=tuple(self._shapes[key] for key in outputs),
-                    invoke=_invoker(node, dict(keys), self._flavor),
+                    invoke=_invoker(node, dict(keys), self._flavor, training),
                 )
             )
         keys.update({id(t): key for t, key in zip(results, outputs, strict=True)})
@@ -436,8 +448,13 @@ def _node_inputs(node: Any, flavor: KerasFlavor) -> list[Any]:
     return list(node.input_tensors if flavor is KERAS else node.keras_inputs)
 
 
-def _invoker(node: Any, keys: dict[int, int], flavor: KerasFlavor) -> Callable[..., Any]:
-    """Returns the function that repeats a node's call with another layer and other tensors."""
+def _invoker(
+    node: Any, keys: dict[int, int], flavor: KerasFlavor, training: bool | None
+) -> Callable[..., Any]:
+    """Returns the function that repeats a node's call with another layer and other tensors.
+
+    `training` is what a nested model was called with, and so holds for its layers too.
+    """
     wanted = {id(t): keys[id(t)] for t in _node_inputs(node, flavor)}
 
     def invoke(layer: Any, tensors: Mapping[int, Any]) -> Any:
@@ -449,22 +466,28 @@ def _invoker(node: Any, keys: dict[int, int], flavor: KerasFlavor) -> Callable[.
                 lambda value: values.get(id(value), value), (node.call_args, node.call_kwargs)
             )
         is_symbolic = any(hasattr(value, "_keras_history") for value in values.values())
-        if not is_symbolic and _trains_by_itself(layer, kwargs, flavor):
-            kwargs = {**kwargs, "training": False}
-        return layer(*args, **kwargs)
+        return layer(*args, **_with_training(kwargs, layer, flavor, training, is_symbolic))
 
     return invoke
 
 
-def _trains_by_itself(layer: Any, kwargs: Mapping[str, Any], flavor: KerasFlavor) -> bool:
-    """Whether a call outside of a model is one in training that is not within one in inference."""
+def _with_training(
+    kwargs: Mapping[str, Any],
+    layer: Any,
+    flavor: KerasFlavor,
+    training: bool | None,
+    is_symbolic: bool,
+) -> Mapping[str, Any]:
+    """The keyword arguments of a node, for a call that no model makes."""
     if flavor is KERAS:  # A node has the default of its layer; a model's own call overrides both.
-        return bool(kwargs.get("training"))
-    call = getattr(layer, "call", None)
-    if call is None or "training" in kwargs:
-        return False
-    parameter = inspect.signature(call).parameters.get("training")
-    return parameter is not None and parameter.default is True
+        is_told = is_symbolic or not kwargs.get("training")
+        return kwargs if is_told else {**kwargs, "training": False}
+    parameter = inspect.signature(getattr(layer, "call", layer)).parameters.get("training")
+    if parameter is None or kwargs.get("training") is not None:
+        return kwargs
+    if training is None and not is_symbolic and parameter.default is True:
+        training = False
+    return kwargs if training is None else {**kwargs, "training": training}
 
 
 def _new_input(tensor: Any, flavor: KerasFlavor) -> Any:

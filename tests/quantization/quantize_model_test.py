@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from wrpn_tf import calibrate, quantize_model
-from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS, TF_KERAS, model_graph
+from wrpn_tf.quantization import inner_layer
 
 
 def nodes(model):
@@ -96,6 +97,24 @@ def test_frozen_layers_stay_frozen(flavor, conv_net, request):
                 assert id(variable) not in trainable, variable.name
     kept = {v.name.split("/")[-1] for v in quantized.trainable_variables}
     assert any("gamma" in name for name in kept)
+
+
+def test_a_base_called_in_inference_keeps_its_statistics_where_it_did_in_float():
+    keras, L = TF_KERAS.keras, TF_KERAS.layers  # In Keras 3 `fit` overrides how a base is called.
+    inputs = keras.Input((4,))
+    base = keras.Model(inputs, L.BatchNormalization(name="norm")(L.Dense(3)(inputs)))
+    inputs = keras.Input((4,))
+    model = quantize_model(keras.Model(inputs, L.Dense(2)(base(inputs, training=False))))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(1, 1, (32, 4)).astype(np.float32)
+    model.fit(x, np.ones((32, 2), np.float32), verbose=0)
+    (norm,) = (
+        inner_layer(layer)
+        for layer in model.layers
+        if isinstance(inner_layer(layer), L.BatchNormalization)
+    )
+    np.testing.assert_array_equal(norm.moving_mean, 0)
+    assert np.abs(norm.beta.numpy()).max() > 0
 
 
 def test_float_layers_are_named_in_one_warning(flavor):
