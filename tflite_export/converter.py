@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import warnings
 from typing import Any
 
 from tflite_export.flatbuffer import check_type, write
@@ -11,6 +12,7 @@ from tflite_export.flatbuffer_checks import check_integer_only
 from tflite_export.flatbuffer_schema import check_blob
 from tflite_export.lowering import lower
 from tflite_export.snap_model import snap
+from tflite_export.snap_report import SnapReport
 from wrpn_tf.whole_file import write_whole
 
 
@@ -23,6 +25,8 @@ def convert(
     output_type: str = "int8",
 ) -> bytes:
     """Returns a TFLite file that computes the same levels on every stock runtime and kernel.
+
+    Where no values are found at which all kernels agree, a warning names the layers.
 
     Args:
         model: A model of `wrpn_tf.quantize_model` or `widen_and_quantize`, trained or calibrated,
@@ -43,12 +47,26 @@ def convert(
     """
     check_type("input_type", input_type)
     check_type("output_type", output_type)
-    exported = snap(model, storage)[0] if snap_first else model
+    exported = model
+    if snap_first:
+        exported, report = snap(model, storage)
+        if not report.exact:
+            _warn_of_inexact_layers(report)
     blob = write(
         lower(exported, storage), storage=storage, input_type=input_type, output_type=output_type
     )
     check_integer_only(blob)
     return blob
+
+
+def _warn_of_inexact_layers(report: SnapReport) -> None:
+    names = [layer.name for layer in report.layers if not layer.exact.all()]
+    warnings.warn(
+        f"Kernels will differ from training, by a level here and there, in {', '.join(names)}: no "
+        "scale was found that all of them round alike. Where 8-bit weights have neither a bias nor "
+        "a batch norm behind them, give the layer a bias, or 7 bits in `overrides`.",
+        stacklevel=3,
+    )
 
 
 def save(blob: bytes, path: str | os.PathLike[str]) -> None:

@@ -36,6 +36,7 @@ from tflite_export.requantization import Floats, Integers
 from tflite_export.snapping_families import SAME, Problem
 from tflite_export.snapping_solution import (
     constant,
+    largest_multipliers,
     multipliers,
     realise,
     replace_channels,
@@ -116,7 +117,8 @@ def snap_output_scale(
         raise ValueError("`channels.scale` must be one positive number for all channels.")
     scale = np.full_like(channels.scale, channels.scale[0])
     channels = dataclasses.replace(channels, scale=scale)
-    multiplier = np.maximum(multipliers(channels, rounding), 1)
+    # One for all, as their weights have one scale; also for those that are zero.
+    multiplier = largest_multipliers(channels, rounding)
     multiplier = np.full_like(multiplier, multiplier.min())
     problem = Problem(channels, rounding, multiplier, offset_is_free)
     found = snapping_search.shared_candidates(problem)

@@ -21,24 +21,35 @@ _CONSTANT_MARGIN = 1e-4
 _SMALLEST_SCALE = 2.0**-17
 
 
-def multipliers(channels: Channels, rounding: Rounding) -> Integers:
-    """Returns M: the largest allowed one that int32 holds, 0 for channels of a constant level."""
+def largest_multipliers(channels: Channels, rounding: Rounding) -> Integers:
+    """Returns the largest allowed M >= 1 that int32 holds, channel by channel."""
     if rounding.multiplier < 1:
         raise ValueError(f"`rounding.multiplier` must be >= 1, got {rounding.multiplier}.")
-    reach = np.maximum(np.abs(channels.smallest), np.abs(channels.largest))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        size = reach + (np.abs(channels.offset) + 1) / channels.scale
-        fitting = np.floor(_LARGEST_ACCUMULATOR / size)
+    fitting = _fitting(channels)
+    fitting = np.where(np.isfinite(fitting), fitting, 1)
+    return np.clip(fitting, 1, rounding.multiplier).astype(np.int64)
+
+
+def multipliers(channels: Channels, rounding: Rounding) -> Integers:
+    """Returns the largest M, but 0 for channels of a constant level."""
+    largest = largest_multipliers(channels, rounding)
     ends = [
         np.clip(exact_levels(end, channels.scale, channels.offset), rounding.low, rounding.high)
         for end in (channels.smallest, channels.largest)
     ]
     constant = (channels.smallest == channels.largest) | (channels.scale == 0)
-    needless = (fitting < 1) | (channels.scale < _SMALLEST_SCALE)
+    needless = (_fitting(channels) < 1) | (channels.scale < _SMALLEST_SCALE)
     constant |= needless & (ends[0] == ends[1])
-    fitting = np.where(np.isfinite(fitting), fitting, 1)
-    multiplier = np.clip(fitting, 1, rounding.multiplier).astype(np.int64)
-    return np.where(constant, 0, multiplier)
+    return np.where(constant, 0, largest)
+
+
+def _fitting(channels: Channels) -> Floats:
+    """How often int32 holds the accumulators and the bias of each channel; NaN, inf for scale 0."""
+    reach = np.maximum(np.abs(channels.smallest), np.abs(channels.largest))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        size = reach + (np.abs(channels.offset) + 1) / channels.scale
+        fitting: Floats = np.floor(_LARGEST_ACCUMULATOR / size)
+    return fitting
 
 
 def weight_scale_of(rounding: Rounding, unit: Floats) -> np.ndarray:

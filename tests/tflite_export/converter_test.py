@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -87,6 +88,20 @@ def test_several_inputs_and_outputs_keep_their_order_and_names(flavor):
     signature = tf.lite.Interpreter(model_content=blob)
     assert [d["shape"][-1] for d in signature.get_output_details()] == [2, 5]
     assert [d["shape"][-1] for d in signature.get_input_details()] == [4, 4]
+
+
+@pytest.mark.parametrize("bits", [8, 7])
+def test_layers_that_no_scale_makes_exact_are_warned_of(bits):
+    net = chain(KERAS, L.Conv2D(4, 3, use_bias=False, name="bare"), L.Flatten(), L.Dense(3))
+    model = quantized(net, first_layer=bits)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        convert(model)
+    found = [w for w in warned if "Kernels will differ" in str(w.message)]
+    assert len(found) == (bits == 8)
+    if found:
+        assert "in quant_bare: no scale" in str(found[0].message)
+        assert found[0].filename == __file__
 
 
 def test_a_file_is_written_whole_and_readable(blob, tmp_path):

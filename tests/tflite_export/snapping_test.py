@@ -301,6 +301,18 @@ def test_one_output_scale_for_all_channels(weight_bits, level_bits, offset_is_fr
     assert_same_file(second, snapped)
 
 
+def test_a_filter_of_zeros_leaves_the_others_their_multiplier():
+    channels, rounding = problem(2, 8, 144, signed=True)
+    smallest, largest = channels.smallest.copy(), channels.largest.copy()
+    smallest[0] = largest[0] = 0
+    channels = dataclasses.replace(
+        channels, smallest=smallest, largest=largest, scale=np.full(12, channels.scale[0])
+    )
+    _, snapped = snap_output_scale(channels, rounding)
+    assert snapped.exact.all()
+    assert (snapped.multiplier == rounding.multiplier).all()
+
+
 @pytest.mark.parametrize("low", [0, -128])
 @pytest.mark.parametrize("window", [4, 9, 16, 36, 49, 64])
 def test_average_pooling(window, low):
