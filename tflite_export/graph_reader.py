@@ -45,6 +45,8 @@ class FoldedModel:
         inputs: Names of the input tensors.
         outputs: Names of the output tensors.
         quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
+        limits: Tensor name -> where the ReLU in front of its rounding saturates. Files hold no such
+            limit: the tensor's range ends there, or below.
         preprocessing: Names of the layers in front of the inputs, which the file leaves out, but
             for those that do nothing in inference.
     """
@@ -54,6 +56,7 @@ class FoldedModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     quantizers: Mapping[str, tuple[Any, Any]]
+    limits: Mapping[str, float]
     preprocessing: tuple[str, ...]
 
 
@@ -79,6 +82,7 @@ class _Reader:
         self._tensors: dict[str, Tensor] = {}
         self._operations: list[Operation] = []
         self._quantizers: dict[str, tuple[Any, Any]] = {}
+        self._limits: dict[str, float] = {}
         self._inputs: dict[int, str] = {}
         self._preprocessing: list[str] = []
         self._calls: collections.Counter[str] = collections.Counter()
@@ -102,6 +106,7 @@ class _Reader:
             inputs=tuple(self._inputs[key] for key in self._graph.inputs),
             outputs=tuple(value.name for value in outputs if isinstance(value, Tensor)),
             quantizers=self._quantizers,
+            limits=self._limits,
             preprocessing=tuple(self._preprocessing),
         )
 
@@ -143,15 +148,15 @@ class _Reader:
                 f"`model`: {name!r} rounds levels once more that {value.name!r} rounded; the "
                 "exporter has no operation for that."
             )
-        for limit in (
-            value.limit,
-            *(getattr(member, "limit", math.inf) for member in value.members),
-        ):
-            if limit < (tensor.high - 0.5) * tensor.scale:
-                raise ValueError(
-                    f"`model`: the range of {name!r} must not exceed its ReLU's {limit}, got "
-                    f"{tensor.high * tensor.scale}."
-                )
+        limit = min(
+            [value.limit, *(getattr(member, "limit", math.inf) for member in value.members)]
+        )
+        if limit < (tensor.high - 0.5) * tensor.scale:
+            raise ValueError(
+                f"`model`: the range of {name!r} must not exceed its ReLU's {limit}, got "
+                f"{tensor.high * tensor.scale}."
+            )
+        self._limits[name] = limit
         return self._add(value, tensor)
 
     def _add(self, value: Pending, output: Tensor) -> Tensor:

@@ -65,7 +65,10 @@ def snap(
     snapped = copy_model(model)
     solved: dict[str, SnappedChannels] = {}
     scales = choose_scales(
-        before, lambda operation, known: _exact_scale(operation, before, known, storage, solved)
+        before,
+        lambda operation, known, largest: _exact_scale(
+            operation, before, known, largest, storage, solved
+        ),
     )
     _adopt_scales(fold_model(snapped), scales)
     layers, after = _snap_operations(snapped, storage, solved, verbose)
@@ -235,6 +238,7 @@ def _exact_scale(
     operation: Operation,
     folded: FoldedModel,
     scales: Mapping[str, np.float32],
+    largest: float,
     storage: str,
     solved: dict[str, SnappedChannels],
 ) -> np.float32:
@@ -245,5 +249,7 @@ def _exact_scale(
     }
     channels, rounding = channels_of(operation, tensors, storage)
     free = operation.kernel.origin.has_free_bias
-    scale, solved[operation.name] = snap_output_scale(channels, rounding, offset_is_free=free)
+    scale, solved[operation.name] = snap_output_scale(
+        channels, rounding, offset_is_free=free, largest=largest
+    )
     return scale

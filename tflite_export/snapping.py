@@ -28,6 +28,7 @@ A channel that already stands on such values, up to float32's precision, keeps t
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -94,7 +95,11 @@ def snap_channels(
 
 
 def snap_output_scale(
-    channels: Channels, rounding: Rounding, *, offset_is_free: bool = True
+    channels: Channels,
+    rounding: Rounding,
+    *,
+    offset_is_free: bool = True,
+    largest: float = math.inf,
 ) -> tuple[np.float32, SnappedChannels]:
     """Returns an output scale at which the kernels agree on all channels, and the channels.
 
@@ -104,6 +109,7 @@ def snap_output_scale(
         channels: The wanted function, in levels of `rounding.output_scale`; all of one scale.
         rounding: As for `snap_channels`; `output_scale` is the wanted one.
         offset_is_free: Whether each channel may take an offset of its own.
+        largest: The largest output scale that may be taken, unless the wanted one is larger.
 
     Returns:
         The output's float32 scale, and the channels in levels of it: their moves tell by how much
@@ -127,10 +133,14 @@ def snap_output_scale(
     )
     product = np.float64(rounding.input_scale) * np.float64(weight_scale)
     best: tuple[np.float32, SnappedChannels] | None = None
-    for k in range(min(_ATTEMPTS, found.unit.shape[1])):
+    outputs = (found.unit[0] * product).astype(np.float32)
+    allowed = np.flatnonzero(outputs <= max(largest, rounding.output_scale))
+    if not allowed.size:
+        outputs[0], allowed = rounding.output_scale, np.array([0])
+    for k in allowed[:_ATTEMPTS]:
         if best is not None and found.score[:, k].min() < snapping_search.HOPELESS:
             break
-        output = np.float32(found.unit[0, k] * product)
+        output = outputs[k]
         # An output scale that is right already stays, to the last bit.
         stands = abs(output / rounding.output_scale - 1) < SAME
         for chosen in (rounding.output_scale, output) if stands else (output,):

@@ -7,6 +7,7 @@ far more than any kernel errs by (XNNPACK, the coarsest: 2^-13 levels).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ def snap_sum(
     output: Tensor,
     *,
     free: tuple[bool, bool, bool],
+    largest: float = math.inf,
     kernels: tuple[str, ...] = ALL_KERNELS,
 ) -> Scales:
     """Returns scales of two tensors and their sum, near theirs, at which the kernels agree.
@@ -55,6 +57,7 @@ def snap_sum(
         addends: The tensors that are added.
         output: The sum.
         free: Whether the scales of the first, the second and the output may move.
+        largest: Beyond this the output's scale does not move.
         kernels: Those that must agree.
 
     Returns:
@@ -62,12 +65,16 @@ def snap_sum(
         make up for the others), those with the widest margin; ask `check_sum`.
     """
     scales = (addends[0].scale, addends[1].scale, output.scale)
-    tried = sorted(_rational(scales, free), key=lambda each: _cost(each, scales))
+    highest = max(largest, float(output.scale))
+    allowed = (each for each in _rational(scales, free) if float(each.scales[2]) <= highest)
+    tried = sorted(allowed, key=lambda each: _cost(each, scales))
     for candidate in tried[:12]:
         if check_sum(addends, output, candidate.scales, kernels).exact:
             return candidate.scales
     best, widest = scales, -1.0
     for scanned in _scan(scales, free):
+        if float(scanned[2]) > highest:
+            continue
         found = check_sum(addends, output, scanned, kernels)
         if found.exact and found.margin >= _WIDE:
             return scanned

@@ -8,6 +8,7 @@ and a layer whose weights' step is fixed, can only be exact for some scales of i
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -26,8 +27,11 @@ from tflite_export.integer_model import (
 )
 from tflite_export.snapping import snap_sum
 
+# Of a product of two float32 numbers.
+_FLOAT32_ERROR = 2e-7
+
 Scales = dict[str, np.float32]
-OutputScale = Callable[[Operation, Mapping[str, np.float32]], np.float32]
+OutputScale = Callable[[Operation, Mapping[str, np.float32], float], np.float32]
 
 
 def choose_scales(folded: FoldedModel, output_scale: OutputScale) -> Scales:
@@ -35,8 +39,9 @@ def choose_scales(folded: FoldedModel, output_scale: OutputScale) -> Scales:
 
     Args:
         folded: The network.
-        output_scale: `output_scale(operation, scales)` returns the scale at which the output of an
-            operation whose own scale cannot move is exact, given the scales known so far.
+        output_scale: `output_scale(operation, scales, largest)` returns the scale, at most the
+            largest, at which the output of an operation whose own scale cannot move is exact, given
+            the scales known so far.
     """
     return _Chooser(folded, output_scale).choose()
 
@@ -62,7 +67,8 @@ class _Chooser:
             if isinstance(operation, Add):
                 self._choose_sum(operation)
             elif self._wants_output_scale(operation) and not self._is_bound(operation.output):
-                self._set(operation.output, self._output_scale(operation, self._scales))
+                largest = self._largest(operation.output)
+                self._set(operation.output, self._output_scale(operation, self._scales, largest))
                 self._bind(operation.output)
         return self._scales
 
@@ -74,10 +80,21 @@ class _Chooser:
             tuple(self._tensor(name) for name in operation.inputs),
             self._tensor(operation.output),
             free=free,
+            largest=self._largest(operation.output),
         )
         for name, scale in zip(names, chosen, strict=True):
             self._set(name, scale)
             self._bind(name)
+
+    def _largest(self, name: str) -> float:
+        """The largest scale at which no tensor of a group has a range beyond its ReLU's limit."""
+        group, tensors = self._groups[name], self._folded.tensors
+        ends = (
+            limit / ((tensors[each].high - 0.5) * (1 + _FLOAT32_ERROR))
+            for each, limit in self._folded.limits.items()
+            if self._groups[each] == group
+        )
+        return min(ends, default=math.inf)
 
     def _may_move(self, name: str, operation: Add) -> bool:
         """Whether an addend's scale can still be chosen: nothing else reads it, and it is free."""

@@ -15,6 +15,7 @@ from tflite_export.lowering import lower
 from tflite_export.saved_models import load_model
 from tflite_export.snap_model import copy_model, snap
 from tflite_export.snap_report import LayerMoves, SnapReport
+from wrpn_tf import calibrate
 from wrpn_tf.keras_flavor import KERAS, get_flavor
 
 CASES = [*(("keras", s) for s in ("int8", "int4", "int2", "tflm")), ("tf_keras", "int8")]
@@ -273,3 +274,26 @@ def test_progress_is_shown_on_stderr_once_it_takes_long(monkeypatch, capfd):
     assert f"snap: {number} of {number} layers" in capfd.readouterr().err
     snap(residual("keras"), verbose=False)
     assert "snap:" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_relu6_without_a_norm_stays_within_its_limit(flavor, seed):
+    L = flavor.layers
+    flavor.keras.utils.set_random_seed(seed)
+    net = chain(
+        flavor,
+        L.Conv2D(4, 3, name="conv1"),
+        L.ReLU(6.0, name="relu1"),
+        L.Conv2D(4, 3, activation="relu6", name="conv2"),
+        L.Flatten(),
+        L.Dense(3),
+    )
+    model = quantized(net, calibrated=False)
+    images = 60 * make_images(net)
+    calibrate(model, images, verbose=False)
+    before = fold_model(model)
+    assert before.limits["quant_relu1"] == before.limits["quant_conv2"] == 6
+    copy, report = snap(model)
+    assert report.exact
+    for name in ("quant_relu1", "quant_conv2"):
+        assert fold_model(copy).tensors[name].scale * 255 < 6 * 255 / 254.5

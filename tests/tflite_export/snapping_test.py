@@ -313,6 +313,16 @@ def test_a_filter_of_zeros_leaves_the_others_their_multiplier():
     assert (snapped.multiplier == rounding.multiplier).all()
 
 
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("weight_bits", [2, 4, 8])
+def test_the_output_scale_stays_below_the_largest(weight_bits, seed):
+    channels, rounding = problem(weight_bits, 8, 27, seed=seed)
+    channels = dataclasses.replace(channels, scale=np.full(12, channels.scale[0]))
+    scale, snapped = snap_output_scale(channels, rounding, largest=float(rounding.output_scale))
+    assert snapped.exact.all()
+    assert 0.9 < float(scale) / float(rounding.output_scale) <= 1
+
+
 @pytest.mark.parametrize("low", [0, -128])
 @pytest.mark.parametrize("window", [4, 9, 16, 36, 49, 64])
 def test_average_pooling(window, low):

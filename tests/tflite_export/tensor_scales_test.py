@@ -40,10 +40,11 @@ def graph(operations, scales, shared=(), low=None):
         quantizers[name] = quantizers[other]
     written = {op.output for op in operations}
     inputs = tuple(name for name in scales if name not in written)
-    return FoldedModel(tensors, tuple(operations), inputs, (operations[-1].output,), quantizers, ())
+    outputs = (operations[-1].output,)
+    return FoldedModel(tensors, tuple(operations), inputs, outputs, quantizers, {}, ())
 
 
-def never(operation, scales):
+def never(operation, scales, largest):
     raise AssertionError(f"{operation.name} has no fixed scale")
 
 
@@ -101,6 +102,17 @@ def test_a_sums_ratios_have_odd_denominators(seed):
     chosen = choose_scales(dataclasses.replace(model, inputs=()), never)
     for name, tensor in model.tensors.items():
         assert float(chosen[name]) / float(tensor.scale) == pytest.approx(1, abs=0.02), name
+    assert odd_denominators(chosen["a"], chosen["b"], chosen["c"])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sums_scale_stays_below_its_relus_limit(seed):
+    first, second, output = np.random.default_rng(seed).uniform(0.05, 0.3, 3)
+    add = Add("add", ("a", "b"), "c", relu=True)
+    model = graph([add], {"a": first, "b": second, "c": output}, low={"a": -128})
+    model = dataclasses.replace(model, inputs=(), limits={"c": 255 * output})
+    chosen = choose_scales(model, never)
+    assert (255 - 0.5) * float(chosen["c"]) < 255 * output
     assert odd_denominators(chosen["a"], chosen["b"], chosen["c"])
 
 
