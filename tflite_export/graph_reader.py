@@ -45,8 +45,8 @@ class FoldedModel:
         inputs: Names of the input tensors.
         outputs: Names of the output tensors.
         quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
-        limits: Tensor name -> where the ReLU in front of its rounding saturates. Files hold no such
-            limit: the tensor's range ends there, or below.
+        limits: Tensor name -> where the ReLU in front of its rounding saturates, or infinity. Files
+            hold no such limit: the tensor's range ends there, or below.
         preprocessing: Names of the layers in front of the inputs, which the file leaves out, but
             for those that do nothing in inference.
     """
