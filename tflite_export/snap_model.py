@@ -187,10 +187,14 @@ def _snap_operation(
     snapped = solved or _solve(kernel.origin, channels, rounding)
     scale = snapped.scale * (np.float64(output.scale) / np.float64(source.scale))
     bias = snapped.offset * np.float64(output.scale)
-    stays = _is_stored_alike(snapped, channels, rounding)
+    # What moves less than float32 can tell stays to the last bit, if the kernels agree on it.
+    now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
+    stays = _is_stored_alike(snapped, now)
     has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
+    has_bias = np.abs(bias - kernel.bias) <= _FLOAT32_ERROR * np.abs(kernel.bias)
     scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
-    adopt(kernel, scale, np.where(stays, kernel.bias, bias))
+    bias = np.where(stays | (has_scale & has_bias & now.exact), kernel.bias, bias)
+    adopt(kernel, scale, bias)
 
 
 def _solve(origin: Origin, channels: Channels, rounding: Rounding) -> SnappedChannels:
@@ -221,14 +225,11 @@ def _moves(before: Operation, after: Operation, folded: FoldedModel, storage: st
     )
 
 
-def _is_stored_alike(
-    snapped: SnappedChannels, channels: Channels, rounding: Rounding
-) -> np.ndarray:
+def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarray:
     """Whether a file holds for what a channel has what it would for its aim, to float32 precision.
 
     Only then does snapping once more change nothing.
     """
-    now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
     near = np.abs(now.weight_scale - snapped.weight_scale) <= _FLOAT32_ERROR * now.weight_scale
     return same & near & now.exact
