@@ -21,6 +21,7 @@ from tflite_export.snapping import (
     snap_channels,
     snap_output_scale,
 )
+from tflite_export.snapping_solution import constant
 from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
 from wrpn_tf.keras_flavor import flavor_of
@@ -187,13 +188,14 @@ def _snap_operation(
     snapped = solved or _solve(kernel.origin, channels, rounding)
     scale = snapped.scale * (np.float64(output.scale) / np.float64(source.scale))
     bias = snapped.offset * np.float64(output.scale)
-    # What moves less than float32 can tell stays to the last bit, if the kernels agree on it.
     now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
     stays = _is_stored_alike(snapped, now)
     has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
-    has_bias = np.abs(bias - kernel.bias) <= _FLOAT32_ERROR * np.abs(kernel.bias)
     scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
-    bias = np.where(stays | (has_scale & has_bias & now.exact), kernel.bias, bias)
+    # A filter of zeros is its bias alone, whatever scale it shares with the others.
+    alone = constant(channels, rounding, kernel.origin.has_free_bias).offset * output.scale
+    bias = np.where(channels.smallest == channels.largest, alone, bias)
+    bias = np.where(stays, kernel.bias, bias)
     adopt(kernel, scale, bias)
 
 
