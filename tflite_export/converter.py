@@ -51,7 +51,7 @@ def convert(
     if snap_first:
         exported, report = snap(model, storage)
         if not report.exact:
-            _warn_of_inexact_layers(report)
+            _warn_of_inexact(report)
     blob = write(
         lower(exported, storage), storage=storage, input_type=input_type, output_type=output_type
     )
@@ -59,12 +59,16 @@ def convert(
     return blob
 
 
-def _warn_of_inexact_layers(report: SnapReport) -> None:
-    names = [layer.name for layer in report.layers if not layer.exact.all()]
+def _warn_of_inexact(report: SnapReport) -> None:
+    layers, sums = report.inexact_layers, report.inexact_sums
+    remedy = (
+        " Where 8-bit weights have neither a bias nor a batch norm behind them, give the layer a "
+        "bias, or 7 bits in `overrides`."
+    )
     warnings.warn(
-        f"Kernels will differ from training, by a level here and there, in {', '.join(names)}: no "
-        "scale was found that all of them round alike. Where 8-bit weights have neither a bias nor "
-        "a batch norm behind them, give the layer a bias, or 7 bits in `overrides`.",
+        f"Kernels will differ from training, by a level here and there, in "
+        f"{', '.join((*layers, *sums))}: no scale was found that all of them round alike."
+        f"{remedy if layers else ''}",
         stacklevel=3,
     )
 

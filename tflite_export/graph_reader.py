@@ -33,6 +33,8 @@ from wrpn_tf.quantization.quantize_registry import Kind, augments, kind_of
 # Integers of 8 bits leave no room for a multiplier: with accumulators in whole stored units,
 # no scale makes all kernels round negative values alike.
 _BITS_OF_SINGLE_UNITS = 8
+# Of a product of two float32 numbers.
+_FLOAT32_ERROR = 2e-7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ class FoldedModel:
         inputs: Names of the input tensors.
         outputs: Names of the output tensors.
         quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
-        limits: Tensor name -> where the ReLU in front of its rounding saturates, or infinity. Files
-            hold no such limit: the tensor's range ends there, or below.
+        largest_scales: Tensor name -> the largest scale that it may have, or infinity. Files hold no
+            limit of a ReLU: the tensor's range ends there, or below, and where its quantizer says.
         preprocessing: Names of the layers in front of the inputs, which the file leaves out, but
             for those that do nothing in inference.
     """
@@ -56,7 +58,7 @@ class FoldedModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     quantizers: Mapping[str, tuple[Any, Any]]
-    limits: Mapping[str, float]
+    largest_scales: Mapping[str, float]
     preprocessing: tuple[str, ...]
 
 
@@ -82,7 +84,7 @@ class _Reader:
         self._tensors: dict[str, Tensor] = {}
         self._operations: list[Operation] = []
         self._quantizers: dict[str, tuple[Any, Any]] = {}
-        self._limits: dict[str, float] = {}
+        self._largest_scales: dict[str, float] = {}
         self._inputs: dict[int, str] = {}
         self._preprocessing: list[str] = []
         self._calls: collections.Counter[str] = collections.Counter()
@@ -106,7 +108,7 @@ class _Reader:
             inputs=tuple(self._inputs[key] for key in self._graph.inputs),
             outputs=tuple(value.name for value in outputs if isinstance(value, Tensor)),
             quantizers=self._quantizers,
-            limits=self._limits,
+            largest_scales=self._largest_scales,
             preprocessing=tuple(self._preprocessing),
         )
 
@@ -156,7 +158,7 @@ class _Reader:
                 f"`model`: the range of {name!r} must not exceed its ReLU's {limit}, got "
                 f"{tensor.high * tensor.scale}."
             )
-        self._limits[name] = limit
+        self._largest_scales[name] = _largest_scale(tensor, limit, quantizer[0])
         return self._add(value, tensor)
 
     def _add(self, value: Pending, output: Tensor) -> Tensor:
@@ -252,6 +254,13 @@ def _quantized_tensor(name: str, shape: tuple[int, ...], quantizer: tuple[Any, A
             "with `wrpn_tf.calibrate(model, dataset)`."
         ) from error
     return Tensor(name, shape, scale, grid.low, grid.high)
+
+
+def _largest_scale(tensor: Tensor, limit: float, rule: Any) -> float:
+    """The largest scale at which a tensor has no level beyond a ReLU's limit or its quantizer's."""
+    max_range = getattr(rule, "max_range", None)
+    of_quantizer = math.inf if max_range is None else max_range / tensor.high
+    return min(limit / ((tensor.high - 0.5) * (1 + _FLOAT32_ERROR)), of_quantizer)
 
 
 def _like(source: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel, Origin, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
-from tflite_export.integer_model import Operation
+from tflite_export.integer_model import Add, Operation
 from tflite_export.lowering import channels_of
 from tflite_export.progress import Progress
 from tflite_export.snap_report import LayerMoves, SnapReport
@@ -21,7 +21,9 @@ from tflite_export.snapping import (
     snap_channels,
     snap_output_scale,
 )
+from tflite_export.snapping_families import SAME
 from tflite_export.snapping_solution import constant
+from tflite_export.snapping_sum import SumCheck, check_sum
 from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
 from wrpn_tf.keras_flavor import flavor_of
@@ -29,8 +31,6 @@ from wrpn_tf.keras_flavor import flavor_of
 # What a layer adopts is float32, and the step of its weights a mean of such numbers: where it lands
 # beside what was solved, it is solved again from there.
 _ROUNDS = 4
-# Of a product of a few float32 numbers.
-_FLOAT32_ERROR = 3e-7
 
 
 def snap(
@@ -75,6 +75,7 @@ def snap(
     layers, after = _snap_operations(snapped, storage, solved, verbose)
     report = SnapReport(
         layers=layers,
+        sums=_check_sums(after),
         tensors={
             name: float(after.tensors[name].scale) / float(tensor.scale) - 1
             for name, tensor in before.tensors.items()
@@ -171,6 +172,15 @@ def _snap_operations(
     return layers, final
 
 
+def _check_sums(folded: FoldedModel) -> dict[str, SumCheck]:
+    tensors = folded.tensors
+    return {
+        op.name: check_sum((tensors[op.inputs[0]], tensors[op.inputs[1]]), tensors[op.output])
+        for op in folded.operations
+        if isinstance(op, Add)
+    }
+
+
 def _kernel_operations(folded: FoldedModel) -> list[Operation]:
     return [op for op in folded.operations if isinstance(getattr(op, "kernel", None), FoldedKernel)]
 
@@ -190,7 +200,7 @@ def _snap_operation(
     bias = snapped.offset * np.float64(output.scale)
     now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
     stays = _is_stored_alike(snapped, now)
-    has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
+    has_scale = np.abs(scale / kernel.scale - 1) < SAME
     scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
     # A filter of zeros is its bias alone, whatever scale it shares with the others.
     alone = constant(channels, rounding, kernel.origin.has_free_bias).offset * output.scale
@@ -203,7 +213,9 @@ def _solve(origin: Origin, channels: Channels, rounding: Rounding) -> SnappedCha
     """The values that an operation's layers shall adopt, as far as these can."""
     if origin.scale_freedom == "layer":
         # As if the output's scale were free: it is good already, or the weights take the move.
-        return snap_output_scale(channels, rounding, offset_is_free=origin.has_free_bias)[1]
+        output, solved = snap_output_scale(channels, rounding, offset_is_free=origin.has_free_bias)
+        move = rounding.output_scale / output
+        return dataclasses.replace(solved, weight_scale=solved.weight_scale * move)
     return snap_channels(
         channels,
         rounding,
@@ -233,7 +245,7 @@ def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarr
     Only then does snapping once more change nothing.
     """
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
-    near = np.abs(now.weight_scale - snapped.weight_scale) <= _FLOAT32_ERROR * now.weight_scale
+    near = np.abs(now.weight_scale - snapped.weight_scale) <= SAME * now.weight_scale
     return same & near & now.exact
 
 

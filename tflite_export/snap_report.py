@@ -8,6 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from tflite_export.snapping_sum import SumCheck
+from wrpn_tf.text_table import fit_text
+
 Reals = npt.NDArray[np.float64]
 
 
@@ -39,40 +42,57 @@ class SnapReport:
 
     Attributes:
         layers: The kernel layers', in the order of the graph.
+        sums: Addition -> whether all kernels agree on it, and by which margin.
         tensors: Rounded tensor -> its scale after / before - 1.
         accuracies: Top-1 before and after, or None.
     """
 
     layers: tuple[LayerMoves, ...]
+    sums: Mapping[str, SumCheck]
     tensors: Mapping[str, float]
     accuracies: tuple[float, ...] | None
 
     @property
     def exact(self) -> bool:
-        """Whether every kernel agrees on every channel of every layer."""
-        return all(layer.exact.all() for layer in self.layers)
+        """Whether every kernel agrees on every channel of every layer, and on every sum."""
+        return not (self.inexact_layers or self.inexact_sums)
+
+    @property
+    def inexact_layers(self) -> tuple[str, ...]:
+        """The layers in which kernels differ."""
+        return tuple(layer.name for layer in self.layers if not layer.exact.all())
+
+    @property
+    def inexact_sums(self) -> tuple[str, ...]:
+        """The additions in which kernels differ."""
+        return tuple(name for name, found in self.sums.items() if not found.exact)
 
     def __str__(self) -> str:
-        name = min(40, max([5, *(len(layer.name) for layer in self.layers)]))
-        head = f"{'layer':{name}} {'channels':>9} {'not exact':>10} "
+        names = [*(layer.name for layer in self.layers), *self.sums]
+        width = min(40, max([5, *map(len, names)]))
+        head = f"{'layer':{width}} {'channels':>9} {'not exact':>10} "
         head += f"{'scale moves':>12} {'bias moves':>11} {'margin':>10}"
-        lines = [head, *(_line(layer, name) for layer in self.layers)]
+        lines = [head, *(_layer_line(layer, width) for layer in self.layers)]
+        lines += [_sum_line(name, found, width) for name, found in self.sums.items()]
         moved = max((abs(move) for move in self.tensors.values()), default=0.0)
         lines.append(f"Scales of tensors moved by at most {100 * moved:.2f} %.")
         if self.accuracies is not None:
             before, after = (100 * accuracy for accuracy in self.accuracies)
             lines.append(f"Top-1 accuracy: {before:.2f} % before, {after:.2f} % after.")
         lines.append(
-            "Scale and bias moves: the largest, in % and in output levels. Margin: the smallest, "
-            "relative."
+            "Moves: the largest, in % and in output levels. Margin: the smallest, relative (sums: in "
+            "levels)."
         )
         return "\n".join(lines)
 
 
-def _line(layer: LayerMoves, width: int) -> str:
-    name = layer.name if len(layer.name) <= width else "…" + layer.name[1 - width :]
+def _layer_line(layer: LayerMoves, width: int) -> str:
     return (
-        f"{name:{width}} {len(layer.exact):9} {int((~layer.exact).sum()):10} "
+        f"{fit_text(layer.name, width):{width}} {len(layer.exact):9} {int((~layer.exact).sum()):10} "
         f"{100 * np.abs(layer.scale_moves).max():11.3f}% {np.abs(layer.bias_moves).max():11.4f} "
         f"{layer.relative_margins.min():10.1e}"
     )
+
+
+def _sum_line(name: str, found: SumCheck, width: int) -> str:
+    return f"{fit_text(name, width):{width}} {'sum':>9} {int(not found.exact):10} {found.margin:35.1e}"

@@ -44,7 +44,6 @@ from tflite_export.snapping_solution import (
     take,
     weight_scale_of,
 )
-from tflite_export.snapping_sum import snap_sum
 from tflite_export.snapping_values import Channels, Rounding, SnappedChannels
 
 __all__ = [
@@ -53,7 +52,6 @@ __all__ = [
     "SnappedChannels",
     "snap_channels",
     "snap_output_scale",
-    "snap_sum",
 ]
 
 _ATTEMPTS = 70

@@ -39,13 +39,18 @@ class SumCheck(NamedTuple):
     exact: bool
     margin: float
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether a float32 forward pass adds alike too."""
+        return self.exact and self.margin >= _WIDE
+
 
 def snap_sum(
     addends: tuple[Tensor, Tensor],
     output: Tensor,
     *,
     free: tuple[bool, bool, bool],
-    largest: float = math.inf,
+    largest: tuple[float, float, float] = (math.inf, math.inf, math.inf),
     kernels: tuple[str, ...] = ALL_KERNELS,
 ) -> Scales:
     """Returns scales of two tensors and their sum, near theirs, at which the kernels agree.
@@ -57,7 +62,7 @@ def snap_sum(
         addends: The tensors that are added.
         output: The sum.
         free: Whether the scales of the first, the second and the output may move.
-        largest: Beyond this the output's scale does not move.
+        largest: Beyond these the scales do not move.
         kernels: Those that must agree.
 
     Returns:
@@ -65,18 +70,18 @@ def snap_sum(
         make up for the others), those with the widest margin; ask `check_sum`.
     """
     scales = (addends[0].scale, addends[1].scale, output.scale)
-    highest = max(largest, float(output.scale))
-    allowed = (each for each in _rational(scales, free) if float(each.scales[2]) <= highest)
+    highest = np.maximum(largest, scales)
+    allowed = (each for each in _rational(scales, free) if (each.scales <= highest).all())
     tried = sorted(allowed, key=lambda each: _cost(each, scales))
     for candidate in tried[:12]:
         if check_sum(addends, output, candidate.scales, kernels).exact:
             return candidate.scales
     best, widest = scales, -1.0
     for scanned in _scan(scales, free):
-        if float(scanned[2]) > highest:
+        if (scanned > highest).any():
             continue
         found = check_sum(addends, output, scanned, kernels)
-        if found.exact and found.margin >= _WIDE:
+        if found.is_safe or (found.exact and scanned == scales):
             return scanned
         if found.margin + 10 * found.exact > widest:
             best, widest = scanned, found.margin + 10 * found.exact
@@ -143,11 +148,17 @@ def _with_output(
     chosen = []
     for scale, may_move in zip(scales[:2], free[:2], strict=True):
         p = max(1, round(b * float(scale) / output))
-        near = np.float32(output * p / b)
-        if not may_move and abs(float(near) / float(scale) - 1) > _SAME:
+        near = _unless_same(scale, output * p / b)
+        if not may_move and near != scale:
             return
-        chosen.append(near if may_move else scale)
-    yield _Ratio((chosen[0], chosen[1], np.float32(output)), b)
+        chosen.append(near)
+    yield _Ratio((chosen[0], chosen[1], _unless_same(scales[2], output)), b)
+
+
+def _unless_same(scale: np.float32, wanted: float) -> np.float32:
+    """A wanted scale, or what is there already if that is as near as float32 numbers come."""
+    near = np.float32(wanted)
+    return scale if abs(float(near) / float(scale) - 1) <= _SAME else near
 
 
 def _scan(scales: Scales, free: tuple[bool, bool, bool]) -> Iterator[Scales]:

@@ -25,10 +25,7 @@ from tflite_export.integer_model import (
     Shift,
     Tensor,
 )
-from tflite_export.snapping import snap_sum
-
-# Of a product of two float32 numbers.
-_FLOAT32_ERROR = 2e-7
+from tflite_export.snapping_sum import check_sum, snap_sum
 
 Scales = dict[str, np.float32]
 OutputScale = Callable[[Operation, Mapping[str, np.float32], float], np.float32]
@@ -69,42 +66,39 @@ class _Chooser:
             elif self._wants_output_scale(operation) and not self._is_bound(operation.output):
                 largest = self._largest(operation.output)
                 self._set(operation.output, self._output_scale(operation, self._scales, largest))
-                self._bind(operation.output)
+                for name in (*operation.inputs, operation.output):
+                    self._bind(name)
         return self._scales
 
     def _choose_sum(self, operation: Add) -> None:
+        """Moves what this sum alone reads; what others read as well, where that is too little."""
         names = (*operation.inputs, operation.output)
-        free = tuple(self._may_move(name, operation) for name in operation.inputs)
-        free = (*free, not self._is_bound(operation.output))
-        chosen = snap_sum(
-            tuple(self._tensor(name) for name in operation.inputs),
-            self._tensor(operation.output),
-            free=free,
-            largest=self._largest(operation.output),
-        )
+        first, second, output = (self._tensor(name) for name in names)
+        may_move = [self._may_move(name, names) for name in names]
+        is_alone = [self._readers(name) == [operation] for name in operation.inputs]
+        few = tuple(np.logical_and(may_move, (*is_alone, True)))
+        for free in (few, tuple(may_move)):
+            chosen = snap_sum(
+                (first, second),
+                output,
+                free=free,
+                largest=tuple(self._largest(name) for name in names),
+            )
+            if check_sum((first, second), output, chosen).is_safe:
+                break
         for name, scale in zip(names, chosen, strict=True):
             self._set(name, scale)
             self._bind(name)
 
     def _largest(self, name: str) -> float:
-        """The largest scale at which no tensor of a group has a range beyond its ReLU's limit."""
-        group, tensors = self._groups[name], self._folded.tensors
-        ends = (
-            limit / ((tensors[each].high - 0.5) * (1 + _FLOAT32_ERROR))
-            for each, limit in self._folded.limits.items()
-            if self._groups[each] == group
-        )
-        return min(ends, default=math.inf)
+        """The largest scale that all tensors of a group may have."""
+        group, largest = self._groups[name], self._folded.largest_scales
+        return min(largest.get(each, math.inf) for each, own in self._groups.items() if own == group)
 
-    def _may_move(self, name: str, operation: Add) -> bool:
-        """Whether an addend's scale can still be chosen: nothing else reads it, and it is free."""
-        group = self._groups[name]
-        writers = [op for op in self._folded.operations if self._groups[op.output] == group]
-        return (
-            not self._is_bound(name)
-            and self._readers(name) == [operation]
-            and not any(self._has_fixed_scale(writer) for writer in writers)
-        )
+    def _may_move(self, name: str, names: tuple[str, ...]) -> bool:
+        """Whether the scale of one of a sum's tensors can still be chosen, and apart from others'."""
+        groups = [self._groups[each] for each in names]
+        return not self._is_bound(name) and groups.count(self._groups[name]) == 1
 
     def _wants_output_scale(self, operation: Operation) -> bool:
         """Whether an operation's output, rather than its weights, should take the move."""

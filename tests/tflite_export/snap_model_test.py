@@ -15,6 +15,7 @@ from tflite_export.lowering import lower
 from tflite_export.saved_models import load_model
 from tflite_export.snap_model import copy_model, snap
 from tflite_export.snap_report import LayerMoves, SnapReport
+from tflite_export.snapping_sum import SumCheck
 from wrpn_tf import calibrate
 from wrpn_tf.keras_flavor import KERAS, get_flavor
 
@@ -245,7 +246,9 @@ def test_every_line_of_the_report_fits_a_hundred_columns(flavor):
     assert max(map(len, lines)) <= 100
     for column in ("layer", "channels", "not exact", "scale moves", "bias moves", "margin"):
         assert column in lines[0]
-    assert len(lines) == 1 + len(snapped(flavor.name)[1].layers) + 2
+    report = snapped(flavor.name)[1]
+    assert report.sums
+    assert len(lines) == 1 + len(report.layers) + len(report.sums) + 2
 
 
 def test_long_names_and_large_moves_fit_too():
@@ -258,12 +261,14 @@ def test_long_names_and_large_moves_fit_too():
         relative_margins=np.array([1e-20, np.inf]),
         exact=np.array([True, False]),
     )
-    report = SnapReport((layer,), {"a": 0.5}, (0.25, 1.0))
-    assert not report.exact
+    sums = {"an_outer_model/an_inner_model/" * 5 + "add": SumCheck(exact=False, margin=1e-20)}
+    report = SnapReport((layer,), sums, {"a": 0.5}, (0.25, 1.0))
+    assert report.inexact_layers == (layer.name,)
+    assert report.inexact_sums == tuple(sums)
     assert max(map(len, str(report).splitlines())) <= 100
-    assert "…" in str(report)
+    assert str(report).count("..") == 2
     assert "moved by at most 50.00 %" in str(report)
-    shorter = SnapReport((dataclasses.replace(layer, name="a"),), {}, None)
+    shorter = SnapReport((dataclasses.replace(layer, name="a"),), {}, {}, None)
     assert "moved by at most 0.00 %" in str(shorter)
 
 
@@ -292,8 +297,75 @@ def test_a_relu6_without_a_norm_stays_within_its_limit(flavor, seed):
     images = 60 * make_images(net)
     calibrate(model, images, verbose=False)
     before = fold_model(model)
-    assert before.limits["quant_relu1"] == before.limits["quant_conv2"] == 6
+    for name in ("quant_relu1", "quant_conv2"):
+        assert before.largest_scales[name] == pytest.approx(6 / 254.5)
     copy, report = snap(model)
     assert report.exact
     for name in ("quant_relu1", "quant_conv2"):
         assert fold_model(copy).tensors[name].scale * 255 < 6 * 255 / 254.5
+
+
+def blocks(flavor, limit=None):
+    """What makes a convolution, its norm and a ReLU of a tensor."""
+    L = flavor.layers
+    return lambda x: L.ReLU(limit)(
+        L.BatchNormalization()(L.Conv2D(4, 3, padding="same", use_bias=False)(x))
+    )
+
+
+def addends_read_by_others(flavor, x):
+    first, second = (blocks(flavor)(x) for _ in range(2))
+    joined = [blocks(flavor)(first), blocks(flavor)(second), flavor.layers.Add()([first, second])]
+    return flavor.layers.Concatenate()(joined)
+
+
+def sum_joined_with_its_addend(flavor, x):
+    first = blocks(flavor)(x)
+    joined = [first, flavor.layers.Add()([first, blocks(flavor)(first)])]
+    return flavor.layers.Concatenate()(joined)
+
+
+def tensor_and_its_maximum(flavor, x):
+    first = blocks(flavor)(x)
+    return flavor.layers.Add()([first, flavor.layers.MaxPooling2D(3, 1, "same")(first)])
+
+
+def saturated_addend(flavor, x):
+    """A linear branch that others read, and a ReLU6 at its limit."""
+    L = flavor.layers
+    first = L.Conv2D(4, 3, padding="same")(L.Rescaling(50.0)(x))
+    second = blocks(flavor, 6.0)(first)
+    return L.Concatenate()([L.Add()([first, second]), blocks(flavor)(first)])
+
+
+def dense_branch(flavor, x):
+    """A layer without batch norm, whose only scale is its weights' step, in front of a sum."""
+    L = flavor.layers
+    first = blocks(flavor)(x)
+    means = [L.GlobalAveragePooling2D()(each) for each in (first, blocks(flavor)(first))]
+    return L.Add()([L.Dense(4)(means[0]), means[1]])
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "branches",
+    [
+        addends_read_by_others,
+        sum_joined_with_its_addend,
+        tensor_and_its_maximum,
+        saturated_addend,
+        dense_branch,
+    ],
+)
+def test_sums_are_exact_whatever_else_reads_them_and_stay_so(flavor, branches, seed):
+    L = flavor.layers
+    flavor.keras.utils.set_random_seed(seed)
+    inputs = flavor.keras.Input((8, 8, 3))
+    outputs = L.Dense(3)(L.Flatten()(branches(flavor, inputs)))
+    once, report = snap(quantized(flavor.keras.Model(inputs, outputs)))
+    assert report.sums
+    assert report.exact, str(report)
+    assert_same_bits(values(snap(once)[0]), values(once))
+    folded = fold_model(once)
+    for name, largest in folded.largest_scales.items():
+        assert folded.tensors[name].scale <= np.float32(largest)
