@@ -47,8 +47,8 @@ class FoldedModel:
         inputs: Names of the input tensors.
         outputs: Names of the output tensors.
         quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
-        largest_scales: Tensor name -> the largest scale that it may have, or infinity. Files hold no
-            limit of a ReLU: the tensor's range ends there, or below, and where its quantizer says.
+        largest_scales: Tensor name -> the largest scale that it may have, or infinity. Files hold
+            no limit of a ReLU: the range ends there, or below; and where its quantizer says.
         preprocessing: Names of the layers in front of the inputs, which the file leaves out, but
             for those that do nothing in inference.
     """

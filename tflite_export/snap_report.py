@@ -80,19 +80,21 @@ class SnapReport:
             before, after = (100 * accuracy for accuracy in self.accuracies)
             lines.append(f"Top-1 accuracy: {before:.2f} % before, {after:.2f} % after.")
         lines.append(
-            "Moves: the largest, in % and in output levels. Margin: the smallest, relative (sums: in "
-            "levels)."
+            "Moves: the largest, in % and in output levels. Margin: the smallest, relative; of "
+            "sums, in levels."
         )
         return "\n".join(lines)
 
 
 def _layer_line(layer: LayerMoves, width: int) -> str:
+    count, inexact = len(layer.exact), int((~layer.exact).sum())
     return (
-        f"{fit_text(layer.name, width):{width}} {len(layer.exact):9} {int((~layer.exact).sum()):10} "
+        f"{fit_text(layer.name, width):{width}} {count:9} {inexact:10} "
         f"{100 * np.abs(layer.scale_moves).max():11.3f}% {np.abs(layer.bias_moves).max():11.4f} "
         f"{layer.relative_margins.min():10.1e}"
     )
 
 
 def _sum_line(name: str, found: SumCheck, width: int) -> str:
-    return f"{fit_text(name, width):{width}} {'sum':>9} {int(not found.exact):10} {found.margin:35.1e}"
+    fitted, inexact = fit_text(name, width), int(not found.exact)
+    return f"{fitted:{width}} {'sum':>9} {inexact:10} {found.margin:35.1e}"

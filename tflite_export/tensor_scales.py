@@ -92,11 +92,12 @@ class _Chooser:
 
     def _largest(self, name: str) -> float:
         """The largest scale that all tensors of a group may have."""
-        group, largest = self._groups[name], self._folded.largest_scales
-        return min(largest.get(each, math.inf) for each, own in self._groups.items() if own == group)
+        group = self._groups[name]
+        names = (each for each, own in self._groups.items() if own == group)
+        return min(self._folded.largest_scales.get(each, math.inf) for each in names)
 
     def _may_move(self, name: str, names: tuple[str, ...]) -> bool:
-        """Whether the scale of one of a sum's tensors can still be chosen, and apart from others'."""
+        """Whether the scale of one of a sum's tensors can be chosen, apart from the others'."""
         groups = [self._groups[each] for each in names]
         return not self._is_bound(name) and groups.count(self._groups[name]) == 1
 
