@@ -126,6 +126,15 @@ def augmented(keras, L):
     return inputs, L.Dense(3, name="head")(L.Flatten()(x))
 
 
+def resized(keras, L):
+    """An image of another size, and masks of the size of the image that the network sees."""
+    x = inputs = keras.Input((12, 10, 3), name="image")
+    x = L.CenterCrop(8, 8, name="crop")(L.Resizing(9, 9, name="resize")(x))
+    x = L.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="conv")(x)
+    x = L.Conv2D(2, 1, name="head")(x)
+    return inputs, L.Resizing(8, 8, name="masks")(x)
+
+
 EXPECTED = {
     preactivation: {
         "image": "i8",
@@ -231,6 +240,12 @@ EXPECTED = {
         "rotate": "i8",
         "conv": "w8 o8",
         "head": "w8 o8",
+    },
+    resized: {
+        "crop": "i8",
+        "conv": "w8 o8",
+        "head": "w8 o8",
+        "masks": "o8",
     },
 }
 

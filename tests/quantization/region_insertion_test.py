@@ -289,6 +289,9 @@ def test_maps_move_with_the_image_in_training(flavor):
     assert any(kept)
     assert any(flipped)
 
+    resized = apply_regions(net(L.Resizing(16, 16), L.Rescaling(2.0)), precision)
+    assert region_maps(resized)(images)["importance"].shape[1:3] == (16, 16)
+
     with pytest.warns(UserWarning, match="in front of .*zoom.*, and do not move") as warned:
         apply_regions(net(flip, L.Rescaling(2.0), L.RandomZoom(0.1, name="zoom")), precision)
     assert warned[0].filename == __file__

@@ -71,9 +71,14 @@ def test_all_sources_agree_in_both_flavors(flavor, softmax, images):
     assert bool(report.probabilities) is softmax
 
 
-def test_a_model_that_augments_its_images_is_exported_and_verified(flavor):
+@pytest.mark.parametrize("front", ["augmented", "resized"])
+def test_a_model_that_prepares_its_images_is_exported_and_verified(flavor, front):
     L = flavor.layers
-    layers = [L.RandomFlip(), L.RandomRotation(0.1), L.Conv2D(4, 3, activation="relu"), L.Flatten()]
+    fronts = {
+        "augmented": [L.RandomFlip(), L.RandomRotation(0.1)],
+        "resized": [L.Resizing(12, 11), L.CenterCrop(10, 10), L.Rescaling(2.0)],
+    }
+    layers = [*fronts[front], L.Conv2D(4, 3, activation="relu"), L.Flatten()]
     net = flavor.keras.Sequential([L.Input((8, 8, 2)), *layers, L.Dense(3)])
     model = quantize_model(net, first_layer=6, last_layer=6)
     calibrate(model, make_images(64), verbose=False)

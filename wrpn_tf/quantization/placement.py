@@ -29,6 +29,7 @@ _FOLLOWERS = {  # what continues the integer operation that a kind of layer begi
     Kind.PREPROCESSING: (Kind.PREPROCESSING,),
     Kind.CONCATENATE: (Kind.RELU,),
 }
+_WEIGHTLESS = (Kind.ROUNDING, Kind.PASS_THROUGH, Kind.RELU, Kind.PREPROCESSING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _leads_out(key: int, graph: ModelGraph) -> bool:
         follower = _only_consumer(key, graph)
         if follower is None or len(follower.inputs) > 1 or len(follower.outputs) > 1:
             return False
-        if kind_of(follower.layer) not in (Kind.ROUNDING, Kind.PASS_THROUGH, Kind.RELU):
+        if kind_of(follower.layer) not in _WEIGHTLESS:
             return False
         key = follower.outputs[0]
     return True

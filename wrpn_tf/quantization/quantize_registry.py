@@ -65,6 +65,8 @@ _PASS_THROUGH_LAYERS = frozenset(
         "Transpose",
     ]
 )
+# Layers that make a network's input of an image; elsewhere their results are rounded.
+_PREPROCESSING_LAYERS = frozenset(["CenterCrop", "Normalization", "Rescaling", "Resizing"])
 # Layers that change images in training alone; in inference they give what they get.
 _AUGMENTATION_LAYERS = frozenset(
     [
@@ -113,9 +115,7 @@ _ROUNDING_LAYERS = frozenset(
         "GlobalAveragePooling2D",
         "GlobalAveragePooling3D",
         "UpSampling2D",
-        "Resizing",
-        "Rescaling",
-        "Normalization",
+        *_PREPROCESSING_LAYERS,
     ]
 )
 _RELU_OPERATIONS = {"Relu": None, "Relu6": 6.0, "nn.relu": None, "nn.relu6": 6.0}
@@ -154,7 +154,7 @@ def kind_of(layer: Any) -> Kind:
         return Kind.PASS_THROUGH
     if name == "Concatenate":
         return Kind.CONCATENATE
-    if name in ("Rescaling", "Normalization") or augments(layer):
+    if name in _PREPROCESSING_LAYERS or augments(layer):
         return Kind.PREPROCESSING
     if getattr(layer, "weights", None):
         return Kind.FLOAT

@@ -71,7 +71,7 @@ def plan_regions(graph: ModelGraph, precision: RegionPrecision) -> Regions:
         ValueError: If the model has no image as input, nothing in it can have regions, a rule
             matches nothing, grids are not nested, or the target cannot be reached.
     """
-    image = _behind_augmentation(_image_input(graph), graph)
+    image = _prepared_image(_image_input(graph), graph)
     known = resolutions(graph, image)
     candidates = _candidates(graph, known, precision.input_bits is not None)
     if not candidates:
@@ -123,10 +123,10 @@ def _image_input(graph: ModelGraph) -> int:
     return images[0]
 
 
-def _behind_augmentation(key: int, graph: ModelGraph) -> int:
-    """The image as the network gets it in training: shifted, turned, ..., but not yet rescaled."""
+def _prepared_image(key: int, graph: ModelGraph) -> int:
+    """The image as the network sees it: of its size, in training shifted, ..., not yet rescaled."""
     moved = set()
-    while len(graph.consumers[key]) == 1 and augments(graph.consumers[key][0].layer):
+    while len(graph.consumers[key]) == 1 and _moves_pixels(graph.consumers[key][0].layer):
         (call,) = graph.consumers[key]
         moved.add(call)
         key = call.outputs[0]
@@ -138,6 +138,11 @@ def _behind_augmentation(key: int, graph: ModelGraph) -> int:
             stacklevel=depth_of_caller(),
         )
     return key
+
+
+def _moves_pixels(layer: Any) -> bool:
+    inner = inner_layer(layer)
+    return augments(inner) or keras_class(inner) in ("CenterCrop", "Resizing")
 
 
 def _candidates(
