@@ -8,6 +8,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class
 from wrpn_tf.name_rules import near_names
