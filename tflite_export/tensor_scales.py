@@ -76,14 +76,10 @@ class _Chooser:
         first, second, output = (self._tensor(name) for name in names)
         may_move = [self._may_move(name, names) for name in names]
         is_alone = [self._readers(name) == [operation] for name in operation.inputs]
-        few = tuple(np.logical_and(may_move, (*is_alone, True)))
-        for free in (few, tuple(may_move)):
-            chosen = snap_sum(
-                (first, second),
-                output,
-                free=free,
-                largest=tuple(self._largest(name) for name in names),
-            )
+        largest = tuple(self._largest(name) for name in names)
+        for wanted in ((*is_alone, True), (True, True, True)):
+            free = tuple(may and wants for may, wants in zip(may_move, wanted, strict=True))
+            chosen = snap_sum((first, second), output, free=free, largest=largest)
             if check_sum((first, second), output, chosen).is_safe:
                 break
         for name, scale in zip(names, chosen, strict=True):
