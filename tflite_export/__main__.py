@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,11 +33,14 @@ _RANDOM_IMAGES = 16
 def main(arguments: Sequence[str] | None = None) -> int:
     """Converts a model; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return _export(options)
-    except (OSError, OverflowError, TypeError, ValueError) as error:
-        _say(f"error: {error}")
-        return 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+        try:
+            return _export(options)
+        except (OSError, OverflowError, TypeError, ValueError) as error:
+            _say(f"error: {error}")
+            return 2
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 from tflite_export.flatbuffer import check_type, write
 from tflite_export.flatbuffer_checks import check_integer_only
 from tflite_export.flatbuffer_schema import check_blob
-from tflite_export.lowering import lower
+from tflite_export.graph_reader import fold_model
+from tflite_export.lowering import lower_folded
 from tflite_export.snap_model import snap
 from tflite_export.snap_report import SnapReport
 from wrpn_tf.whole_file import write_whole
@@ -26,7 +27,8 @@ def convert(
 ) -> bytes:
     """Returns a TFLite file that computes the same levels on every stock runtime and kernel.
 
-    Where no values are found at which all kernels agree, a warning names the layers.
+    Where no values are found at which all kernels agree, a warning names the layers. Another names
+    the preprocessing in front of the inputs (`Rescaling`, `Resizing`, ...), which no file holds.
 
     Args:
         model: A model of `wrpn_tf.quantize_model` or `widen_and_quantize`, trained or calibrated,
@@ -52,10 +54,20 @@ def convert(
         exported, report = snap(model, storage)
         if not report.exact:
             _warn_of_inexact(report)
+    folded = fold_model(exported)
     blob = write(
-        lower(exported, storage), storage=storage, input_type=input_type, output_type=output_type
+        lower_folded(folded, storage),
+        storage=storage,
+        input_type=input_type,
+        output_type=output_type,
     )
     check_integer_only(blob)
+    if folded.preprocessing:
+        warnings.warn(
+            f"The file begins behind {', '.join(folded.preprocessing)}: give it what the model's "
+            "preprocessing makes of an image, not the image.",
+            stacklevel=2,
+        )
     return blob
 
 

@@ -83,7 +83,9 @@ def test_random_images_of_a_model_with_preprocessing_are_bytes(tmp_path, capsys)
     model = make_model(KERAS, KERAS.layers.Rescaling(1 / 255, name="shrink"))
     model.save(tmp_path / "net.keras")
     run(tmp_path)
-    assert "in 0..255" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "in 0..255" in shown
+    assert "\nwarning: The file begins behind quant_shrink: give it" in shown
 
 
 def test_several_inputs_need_no_images(tmp_path, capsys):

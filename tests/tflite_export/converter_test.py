@@ -12,6 +12,7 @@ import pytest
 import tflite_export
 from tests.tflite_export.small_models import chain, quantized, residual_net
 from tflite_export.converter import check_writable, convert, save
+from tflite_export.description import describe
 from wrpn_tf.keras_flavor import KERAS
 
 L = KERAS.layers
@@ -66,7 +67,7 @@ def test_smaller_storages_make_smaller_files():
     ],
 )
 def test_unknown_arguments_are_refused_before_the_work(model, arguments, words, monkeypatch):
-    monkeypatch.setattr("tflite_export.converter.lower", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("tflite_export.converter.fold_model", lambda *_: pytest.fail("too late"))
     with pytest.raises(ValueError, match=words):
         convert(model, **arguments)
 
@@ -102,6 +103,15 @@ def test_layers_that_no_scale_makes_exact_are_warned_of(bits):
     if found:
         assert "in quant_bare: no scale" in str(found[0].message)
         assert found[0].filename == __file__
+
+
+def test_preprocessing_that_the_file_leaves_out_is_warned_of():
+    front = [L.Resizing(6, 6, name="fit"), L.Rescaling(2.0, name="stretch")]
+    net = chain(KERAS, *front, L.Conv2D(4, 3, name="conv"), L.Flatten(), L.Dense(3))
+    with pytest.warns(UserWarning, match="begins behind fit, quant_stretch: give it") as warned:
+        blob = convert(quantized(net))
+    assert __file__ in [each.filename for each in warned]
+    assert describe(blob).tensors[describe(blob).inputs[0]].shape == (1, 6, 6, 3)
 
 
 def test_a_file_is_written_whole_and_readable(blob, tmp_path):
