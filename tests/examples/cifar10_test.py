@@ -338,7 +338,7 @@ def trained(runs):
 
 def test_queue_trains_each_missing_run_once_and_first_seeds_first(trained):
     order, failed = trained(only=["float", "w2a8", "w4a4_2x"], done=[("w2a8", 0)])
-    assert sorted(order) == ["float_seed0", "float_seed1", "w4a4_2x_seed0", "w2a8_seed1"]
+    assert sorted(order) == ["float_seed0", "float_seed1", "w2a8_seed1", "w4a4_2x_seed0"]
     assert set(order[:2]) == {"float_seed0", "w4a4_2x_seed0"}
     assert not failed
     assert trained(only=["w4a4_2x"], done=[("w4a4_2x", 0)]) == ([], [])
