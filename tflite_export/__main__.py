@@ -109,8 +109,9 @@ def _images(path: str | None, model: Any) -> Any:
         if folded.preprocessing:  # the range behind it says nothing of what it reads
             ends = (0, 255)
         _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in {ends[0]:g}..{ends[1]:g}")
-        shape = (_RANDOM_IMAGES, *graph.shapes[key][1:])
-        images.append(generator.uniform(*ends, shape).astype(np.float32))
+        # What is resized may be of any size.
+        shape = [size or own for size, own in zip(graph.shapes[key][1:], tensor.shape, strict=True)]
+        images.append(generator.uniform(*ends, (_RANDOM_IMAGES, *shape)).astype(np.float32))
     return images
 
 

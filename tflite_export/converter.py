@@ -64,8 +64,8 @@ def convert(
     check_integer_only(blob)
     if folded.preprocessing:
         warnings.warn(
-            f"The file begins behind {', '.join(folded.preprocessing)}: give it what the model's "
-            "preprocessing makes of an image, not the image.",
+            f"The file begins behind {', '.join(folded.preprocessing)}: give it what the "
+            "preprocessing makes of an input, not the input itself.",
             stacklevel=2,
         )
     return blob

@@ -272,9 +272,9 @@ def test_a_registered_function_is_found_again(flavor, quantized, images, tmp_pat
 def test_maps_move_with_the_image_in_training(flavor):
     L = flavor.layers
 
-    def net(*preprocessing):
+    def net(*preprocessing, shape=(8, 8, 3)):
         parts = [L.Conv2D(2, 3, activation="relu", padding="same"), L.Conv2D(2, 3), L.Flatten()]
-        layers = [L.Input((8, 8, 3)), *preprocessing, *parts, L.Dense(2)]
+        layers = [L.Input(shape), *preprocessing, *parts, L.Dense(2)]
         return wrpn_tf.quantize_model(flavor.keras.Sequential(layers))
 
     precision = RegionPrecision(brightness, (8, 2), value_range=(0.0, 1.0))
@@ -289,7 +289,8 @@ def test_maps_move_with_the_image_in_training(flavor):
     assert any(kept)
     assert any(flipped)
 
-    resized = apply_regions(net(L.Resizing(16, 16), L.Rescaling(2.0)), precision)
+    any_size = net(L.Resizing(16, 16), L.Rescaling(2.0), shape=(None, None, 3))
+    resized = apply_regions(any_size, precision)
     assert region_maps(resized)(images)["importance"].shape[1:3] == (16, 16)
 
     with pytest.warns(UserWarning, match="in front of .*zoom.*, and do not move") as warned:

@@ -14,6 +14,7 @@ from tests.tflite_export.small_models import chain, make_images, quantized
 from tflite_export import __main__ as command_line
 from tflite_export.converter import convert
 from tflite_export.lowering import lower
+from wrpn_tf import calibrate, quantize_model
 from wrpn_tf.keras_flavor import KERAS, TF_KERAS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -86,6 +87,17 @@ def test_random_images_of_a_model_with_preprocessing_are_bytes(tmp_path, capsys)
     shown = capsys.readouterr().err
     assert "in 0..255" in shown
     assert "\nwarning: The file begins behind quant_shrink: give it" in shown
+
+
+def test_images_that_are_resized_may_be_of_any_size(model, tmp_path, capsys):
+    L = KERAS.layers
+    front = [L.Resizing(8, 8, name="fit"), L.Rescaling(1 / 255, name="shrink")]
+    parts = [*front, L.Conv2D(4, 3), L.Flatten(), L.Dense(3)]
+    net = quantize_model(KERAS.keras.Sequential([L.Input((None, None, 3)), *parts]), **SIX)
+    calibrate(net, 255 * make_images(model), verbose=False)
+    net.save(tmp_path / "net.keras")
+    assert run(tmp_path) == 0
+    assert "begins behind fit, quant_shrink: give it" in capsys.readouterr().err
 
 
 def test_several_inputs_need_no_images(tmp_path, capsys):

@@ -73,6 +73,7 @@ def plan_regions(graph: ModelGraph, precision: RegionPrecision) -> Regions:
             matches nothing, grids are not nested, or the target cannot be reached.
     """
     image = _prepared_image(_image_input(graph), graph)
+    _check_image_shape(graph.shapes[image])
     known = resolutions(graph, image)
     candidates = _candidates(graph, known, precision.input_bits is not None)
     if not candidates:
@@ -115,13 +116,16 @@ def _image_input(graph: ModelGraph) -> int:
             "`model` must have one input that is an image, [batch, height, width, channels], got "
             f"inputs of shapes {', '.join(str(shape) for shape in shapes.values())}."
         )
-    _, height, width, channels = shapes[images[0]]
+    return images[0]
+
+
+def _check_image_shape(shape: tuple[int | None, ...]) -> None:
+    _, height, width, channels = shape
     if None in (height, width) or channels not in (1, 3):
         raise ValueError(
             "`model` must read images of known height and width with 1 or 3 channels (last), got "
-            f"the input shape {shapes[images[0]]}."
+            f"the input shape {shape}."
         )
-    return images[0]
 
 
 def _prepared_image(key: int, graph: ModelGraph) -> int:
