@@ -135,6 +135,18 @@ def resized(keras, L):
     return inputs, L.Resizing(8, 8, name="masks")(x)
 
 
+def resized_inside(keras, L):
+    """As a decoder has it: a smaller tensor resized, joined with another, clipped, or rescaled."""
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, padding="same", activation="relu", name="large")(x)
+    y = L.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="small")(x)
+    joined = L.Concatenate(name="join")([x, L.Resizing(8, 8, name="up")(y)])
+    clipped = L.ReLU(name="clip")(L.Resizing(8, 8, name="again")(y))
+    rescaled = L.Rescaling(2.0, name="double")(L.Resizing(8, 8, name="third")(y))
+    parts = [L.Conv2D(2, 1, name=f"read{i}")(p) for i, p in enumerate((joined, clipped, rescaled))]
+    return inputs, parts
+
+
 EXPECTED = {
     preactivation: {
         "image": "i8",
@@ -246,6 +258,16 @@ EXPECTED = {
         "conv": "w8 o8",
         "head": "w8 o8",
         "masks": "o8",
+    },
+    resized_inside: {
+        "image": "i8",
+        "large": "w8 o4",
+        "small": "w2 o8",
+        "join": "o8",
+        "clip": "o8",
+        "third": "o8",
+        "double": "o8",
+        **{f"read{i}": "w8 o8" for i in range(3)},
     },
 }
 

@@ -26,7 +26,7 @@ _FOLLOWERS = {  # what continues the integer operation that a kind of layer begi
     Kind.ROUNDING: (Kind.RELU, Kind.CONCATENATE),
     Kind.FLOAT: (Kind.BATCH_NORM, Kind.RELU, Kind.CONCATENATE),
     Kind.RELU: (Kind.CONCATENATE,),
-    Kind.PREPROCESSING: (Kind.PREPROCESSING,),
+    Kind.PREPROCESSING: (Kind.RELU, Kind.CONCATENATE),  # as any rounding, behind a network's start
     Kind.CONCATENATE: (Kind.RELU,),
 }
 _WEIGHTLESS = (Kind.ROUNDING, Kind.PASS_THROUGH, Kind.RELU, Kind.PREPROCESSING)
@@ -60,14 +60,16 @@ def rounded_tensors(graph: ModelGraph) -> dict[int, Rounding]:
 
     Whole numbers, as the tokens that an embedding reads, are none of them.
     """
-    inputs = _preprocessed_inputs(graph)
+    chains = [_preprocessing_of(key, graph) for key in graph.inputs]
+    inputs = {chain[-1] for chain in chains}
+    raw = {key for chain in chains for key in chain[:-1]}
     known: dict[int, Rounding] = {key: Rounding() for key in graph.inputs}
     for call in graph.calls:
         for key in call.outputs:
             known[key] = _describe(call, graph, known)
     rounded = {}
     for key, dtype in graph.dtypes.items():
-        if "float" not in dtype:
+        if "float" not in dtype or key in raw:
             continue
         if key in inputs or (key in graph.producers and _rounds(key, graph)):
             rounded[key] = dataclasses.replace(
@@ -101,16 +103,14 @@ def end_layers(graph: ModelGraph) -> tuple[set[str], set[str]]:
     return first, last
 
 
-def _preprocessed_inputs(graph: ModelGraph) -> set[int]:
-    """The tensors at which inputs are rounded: behind the preprocessing of an input alone."""
-    ends = set()
-    for key in graph.inputs:
-        while (follower := _only_consumer(key, graph)) is not None:
-            if kind_of(follower.layer) is not Kind.PREPROCESSING:
-                break
-            key = follower.outputs[0]
-        ends.add(key)
-    return ends
+def _preprocessing_of(key: int, graph: ModelGraph) -> list[int]:
+    """An input, and what its preprocessing makes of it alone, step by step; the last is rounded."""
+    chain = [key]
+    while (follower := _only_consumer(chain[-1], graph)) is not None:
+        if kind_of(follower.layer) is not Kind.PREPROCESSING:
+            break
+        chain.append(follower.outputs[0])
+    return chain
 
 
 def _rounds(key: int, graph: ModelGraph) -> bool:
