@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Converts a model; returns the exit code."""
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("default", UserWarning)
         warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
         try:
             return _export(options)

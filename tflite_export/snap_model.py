@@ -31,6 +31,8 @@ from wrpn_tf.keras_flavor import flavor_of
 # What a layer adopts is float32, and the step of its weights a mean of such numbers: where it lands
 # beside what was solved, it is solved again from there.
 _ROUNDS = 4
+# Of a product of a few float32 numbers.
+_FLOAT32_ERROR = 3e-7
 
 
 def snap(
@@ -200,7 +202,7 @@ def _snap_operation(
     bias = snapped.offset * np.float64(output.scale)
     now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
     stays = _is_stored_alike(snapped, now)
-    has_scale = np.abs(scale / kernel.scale - 1) < SAME
+    has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
     scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
     # A filter of zeros is its bias alone, whatever scale it shares with the others.
     alone = constant(channels, rounding, kernel.origin.has_free_bias).offset * output.scale
@@ -240,9 +242,10 @@ def _moves(before: Operation, after: Operation, folded: FoldedModel, storage: st
 
 
 def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarray:
-    """Whether a file holds for what a channel has what it would for its aim, to float32 precision.
+    """Whether a file holds for what a channel has what it would for its aim, and is exact with it.
 
-    Only then does snapping once more change nothing.
+    Only then does snapping once more change nothing. The solver gives the values of the candidate
+    on which a channel stands, which are within `SAME` of the channel's.
     """
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
     near = np.abs(now.weight_scale - snapped.weight_scale) <= SAME * now.weight_scale

@@ -77,8 +77,8 @@ class _Chooser:
         may_move = [self._may_move(name, names) for name in names]
         is_alone = [self._readers(name) == [operation] for name in operation.inputs]
         largest = tuple(self._largest(name) for name in names)
-        for wanted in ((*is_alone, True), (True, True, True)):
-            free = tuple(may and wants for may, wants in zip(may_move, wanted, strict=True))
+        few = tuple(may and alone for may, alone in zip(may_move, (*is_alone, True), strict=True))
+        for free in dict.fromkeys((few, tuple(may_move))):
             chosen = snap_sum((first, second), output, free=free, largest=largest)
             if check_sum((first, second), output, chosen).is_safe:
                 break
