@@ -17,6 +17,7 @@ LAYERS = (
     {"name_rules", "text_table", "whole_file"},
     {"grid", "accelerator"},
     {"keras_flavor"},
+    {"model_graph"},
     {"regions"},
     {"quantization", "widening"},
     {"training", "analysis", "applications", "simulation"},

@@ -9,7 +9,7 @@ import pytest
 
 import wrpn_tf
 from wrpn_tf import applications
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import PAPER_RECIPE, inner_layer, weight_quantizers
 
 

@@ -24,7 +24,7 @@ from tflite_export.saved_models import load_model
 from tflite_export.snap_model import snap
 from tflite_export.storage import STORAGES
 from tflite_export.verification import verify
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.simulation.checks import check_images
 
 _RANDOM_IMAGES = 16

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from wrpn_tf.keras_flavor import ModelGraph, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import ModelGraph
 from wrpn_tf.quantization import (
     check_finite_weights,
     has_regions,

@@ -26,7 +26,7 @@ from tflite_export.integer_model import (
     Tensor,
 )
 from tflite_export.pending import ModelInput, Pending
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer, output_quantizer
 from wrpn_tf.quantization.quantize_registry import Kind, augments, kind_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import ModelGraph, model_graph
+from wrpn_tf.model_graph import ModelGraph, model_graph
 from wrpn_tf.quantization import output_quantizer
 from wrpn_tf.simulation.checks import check_images
 

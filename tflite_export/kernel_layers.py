@@ -17,7 +17,7 @@ from tflite_export.integer_model import (
     TransposeConv,
 )
 from tflite_export.pending import Pending
-from wrpn_tf.keras_flavor import LayerCall
+from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, weight_quantizers
 
 # XNNPACK is slow at depthwise convolutions with large windows: a ResNet-20 whose mean of 8 x 8

@@ -30,7 +30,8 @@ from tflite_export.kernel_layers import (
     transposed,
 )
 from tflite_export.pending import ModelInput, Pending, Value
-from wrpn_tf.keras_flavor import LayerCall, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer
 from wrpn_tf.quantization.quantize_registry import activation_name, fused_relu_limit, relu_limit
 

@@ -27,7 +27,7 @@ from tflite_export.requantization import KERNELS
 from tflite_export.snap_model import snap
 from tflite_export.storage import RUNTIMES, STORAGES, check_storage
 from tflite_export.verification_findings import ACCELERATOR, KERAS, Findings, Levels, summarize
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.simulation import simulate
 from wrpn_tf.simulation.checks import check_images
 

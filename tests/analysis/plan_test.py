@@ -8,9 +8,9 @@ import keras
 import pytest
 
 import wrpn_tf
-from wrpn_tf import keras_flavor
 from wrpn_tf.analysis import ModelProfile, plan, widened_profile
 from wrpn_tf.quantization import PAPER_RECIPE, prepare
+from wrpn_tf.widening import widen
 
 
 def mixed_model(flavor):
@@ -86,7 +86,7 @@ def test_nothing_is_built(flavor, monkeypatch):
 
     model = mixed_model(flavor)
     monkeypatch.setattr(prepare, "rebuild", refuse)
-    monkeypatch.setattr(keras_flavor, "rebuild", refuse)
+    monkeypatch.setattr(widen, "rebuild", refuse)
     assert plan(model, print_fn=None).cells
 
 

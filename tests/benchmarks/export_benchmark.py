@@ -28,7 +28,7 @@ from alternating import median_ratios
 
 import tflite_export
 import wrpn_tf
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import weight_quantizers
 
 _ROUNDS = flags.DEFINE_integer("rounds", 500, "Timed rounds.", lower_bound=1)

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from tests.application_flavors import pairs
 from wrpn_tf import quantize_model
-from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import weight_quantizers
 from wrpn_tf.quantization.quantize_registry import kernel_axes
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from wrpn_tf import calibrate, quantize_model, reestimate_batch_norm
 from wrpn_tf.grid import activation_grid
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import output_quantizer
 
 

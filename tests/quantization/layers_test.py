@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from wrpn_tf import quantize_model
-from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import inner_layer, weight_quantizers
 
 # Name -> input shape, options, axes of output channels.

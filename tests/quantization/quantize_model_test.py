@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from wrpn_tf import calibrate, quantize_model
-from wrpn_tf.keras_flavor import KERAS, TF_KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS, TF_KERAS
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import inner_layer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization.region_geometry import resolutions
 from wrpn_tf.regions import Resolution
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wrpn_tf import RegionPrecision, apply_regions, calibrate, quantize_model
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization.region_graph import kernel_reads, network_graph
 
 IMAGES = np.random.default_rng(0).uniform(0, 1, (2, 16, 16, 3)).astype(np.float32)

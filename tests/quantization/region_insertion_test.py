@@ -10,7 +10,8 @@ import tf_keras
 
 import wrpn_tf
 from wrpn_tf import RegionPrecision, apply_regions, drop_regions
-from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import output_quantizer, region_maps, region_plan
 
 

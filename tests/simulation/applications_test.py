@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.comparison import compare
 from wrpn_tf import applications, calibrate, quantize_model
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization.quantize_registry import weight_name
 from wrpn_tf.simulation import simulate
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import output_quantizer
 from wrpn_tf.quantization.quantized_layers import unrounded
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from wrpn_tf import calibrate, quantize_model
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import ObservedQuantizer, output_quantizer
 from wrpn_tf.quantization.quantize_registry import weight_name
 

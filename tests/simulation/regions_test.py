@@ -10,7 +10,8 @@ import pytest
 import wrpn_tf
 from tests.simulation.networks import quantize_exactly, randomize
 from wrpn_tf import RegionPrecision, accelerator, apply_regions
-from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import has_regions, output_quantizer, region_maps
 from wrpn_tf.simulation import simulate
 

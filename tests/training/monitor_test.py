@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import wrpn_tf
-from wrpn_tf.keras_flavor import KERAS, model_graph
+from wrpn_tf.keras_flavor import KERAS
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import output_quantizer
 from wrpn_tf.training import QuantizationTensorBoard, WarnOnDeadZone
 from wrpn_tf.training.monitor_values import Probe

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.application_flavors import pairs
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.widening import plan_widths, widen_model
 
 # Network -> side of the smallest images that it can take, or nearly.
@@ -92,7 +92,7 @@ def _random_statistic(rng, weight):
 def _widths(model):
     """Path -> width in the configuration, of convolutions and dense layers, depthwise left out."""
     widths = {}
-    for path, layer in keras_flavor.model_graph(model).layers().items():
+    for path, layer in model_graph(model).layers().items():
         config = layer.get_config() if hasattr(layer, "get_config") else {}
         depthwise = config.get("groups", 1) > 1 or "Depthwise" in type(layer).__name__
         if not depthwise and ("filters" in config or "units" in config):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.widening import networks
 from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.widening import plan_widths, widen_model
 
 ALL_NETWORKS = (*networks.REPLICABLE, networks.normalized)
@@ -22,7 +23,7 @@ def test_widened_model_has_the_planned_widths(flavor, build, multiplier):
     model = build(flavor)
     plan = plan_widths(model, width_multiplier=multiplier)
     wide = widen_model(model, width_multiplier=multiplier)
-    made = {call.path: _made_width(call.layer) for call in keras_flavor.model_graph(wide).calls}
+    made = {call.path: _made_width(call.layer) for call in model_graph(wide).calls}
     assert {path.replace("/", "_"): width for path, width in plan.items()}.items() <= made.items()
     assert wide.output_shape == model.output_shape
     assert wide.input_shape == model.input_shape

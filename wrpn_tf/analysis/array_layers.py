@@ -22,7 +22,7 @@ from wrpn_tf.accelerator.gemm import layer_trace
 from wrpn_tf.accelerator.trace import ACCUMULATOR_BITS
 from wrpn_tf.analysis.cost import check_profile
 from wrpn_tf.analysis.profile import LayerProfile, MACProfile, ModelProfile
-from wrpn_tf.keras_flavor import Shape
+from wrpn_tf.model_graph import Shape
 
 # The array's activations have 8 bits; weights have planes of up to 8.
 _MAX_BITS = 8

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import ModelGraph, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import ModelGraph
 from wrpn_tf.quantization.quantize_registry import activation_name, has_unit_range
 
 MEASURES = ("kl", "loss", "mse")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from wrpn_tf.analysis.precision import FLOAT_BITS, propagate_bits
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.placement import end_layers
 from wrpn_tf.quantization.prepare import prepare

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from wrpn_tf.keras_flavor import KERAS, Shape, flavor_of, keras_class
+from wrpn_tf.keras_flavor import KERAS, flavor_of, keras_class
+from wrpn_tf.model_graph import Shape
 
 # Layers whose weights scale, shift or look up one value at a time: no multiply-accumulates.
 _ELEMENTWISE = frozenset(

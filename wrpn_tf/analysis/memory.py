@@ -28,7 +28,7 @@ from wrpn_tf.analysis.cost import check_profile
 from wrpn_tf.analysis.model_summary import check_batch_size
 from wrpn_tf.analysis.precision import FLOAT_BITS
 from wrpn_tf.analysis.profile import LayerProfile, ModelProfile
-from wrpn_tf.keras_flavor import Shape
+from wrpn_tf.model_graph import Shape
 
 _PHASES = ("training", "inference")
 _RULES = ("figure", "text")

@@ -7,7 +7,8 @@ from typing import Any
 
 from wrpn_tf.analysis.precision import FLOAT_BITS, propagate_bits
 from wrpn_tf.analysis.profile import LayerProfile, ModelProfile
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class, model_graph
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.prepare import split_call
 from wrpn_tf.quantization.quantize_model import check_quantizable

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf.analysis.profile import LayerProfile, ModelProfile
-from wrpn_tf.keras_flavor import Shape
+from wrpn_tf.model_graph import Shape
 from wrpn_tf.widening.channel_trace import Adaptation
 from wrpn_tf.widening.width_plan import WidthPlan, WidthRules, make_plan
 

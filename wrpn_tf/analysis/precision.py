@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization import inner_layer, is_quantized, weight_quantizers
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of, relu_limit, weight_name
 

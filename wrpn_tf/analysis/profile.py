@@ -20,7 +20,7 @@ from wrpn_tf.analysis.precision import (
     tensor_bits,
     weights_and_bits,
 )
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, Shape, model_graph
 from wrpn_tf.quantization import inner_layer
 from wrpn_tf.quantization.region_graph import kernel_reads, network_graph
 from wrpn_tf.quantization.region_reading import region_rule
@@ -155,7 +155,7 @@ class ModelProfile:
         model: A Functional or Sequential model of either Keras, float or quantized.
 
     Raises:
-        TypeError, ValueError: If the graph of `model` cannot be read (`keras_flavor.check_model`).
+        TypeError, ValueError: If the graph of `model` cannot be read (`model_graph.check_model`).
     """
 
     def __init__(self, model: Any) -> None:

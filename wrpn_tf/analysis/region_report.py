@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from wrpn_tf.accelerator import ImageCosts, SystolicArray
 from wrpn_tf.analysis.model_summary import check_batch_size
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import region_maps
 from wrpn_tf.quantization.region_costs import RegionCounter
 

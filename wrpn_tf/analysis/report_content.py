@@ -14,7 +14,7 @@ from wrpn_tf.analysis.model_summary import Summary, check_batch_size, summarize
 from wrpn_tf.analysis.plan_table import PlanCell, plan
 from wrpn_tf.analysis.precision import FLOAT_BITS
 from wrpn_tf.analysis.profile import ModelProfile
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import is_quantized
 
 # What the paper's array is built for; a float model is shown as if it had these bits.

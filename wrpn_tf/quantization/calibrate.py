@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from keras import ops
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, Shape, model_graph
 from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.quantization.quantized_layers import inner_layer, output_quantizer, unrounded

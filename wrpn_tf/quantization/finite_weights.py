@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf.keras_flavor import ModelGraph
+from wrpn_tf.model_graph import ModelGraph
 
 _LISTED = 5  # layers that the message names
 

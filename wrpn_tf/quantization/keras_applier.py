@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, clone_layer, rebuild
+from wrpn_tf.keras_flavor import clone_layer
+from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.quantize_wrapper import QuantizeLayer, QuantizeWrapper
 from wrpn_tf.quantization.quantizer_plan import plan_quantizers

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from wrpn_tf.grid import check_num_bits
-from wrpn_tf.keras_flavor import ModelGraph
+from wrpn_tf.model_graph import ModelGraph
 from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.quantization.placement import end_layers, rounded_tensors
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import (
     Kind,
     fused_relu_limit,

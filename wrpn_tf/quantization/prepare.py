@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, clone_layer, keras_class, rebuild
+from wrpn_tf.keras_flavor import clone_layer, keras_class
+from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
 from wrpn_tf.quantization.quantize_registry import (
     SEPARABLE_LAYERS,
     activation_name,

@@ -11,14 +11,8 @@ from typing import Any
 
 import tf_keras
 
-from wrpn_tf.keras_flavor import (
-    LayerCall,
-    ModelGraph,
-    clone_layer,
-    import_tfmot,
-    model_graph,
-    rebuild,
-)
+from wrpn_tf.keras_flavor import clone_layer, import_tfmot
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph, rebuild
 from wrpn_tf.quantization import quantizers
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from wrpn_tf.grid import activation_grid
-from wrpn_tf.keras_flavor import ModelGraph
+from wrpn_tf.model_graph import ModelGraph
 from wrpn_tf.quantization.layer_settings import LayerSettings
 from wrpn_tf.quantization.placement import Rounding, end_layers, rounded_tensors
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig

@@ -23,7 +23,8 @@ from wrpn_tf.accelerator import (
     window_costs,
     window_sums,
 )
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import KERNEL_NAMES, weight_name
 from wrpn_tf.quantization.quantized_layers import inner_layer, weight_quantizers
 from wrpn_tf.quantization.region_graph import kernel_reads, network_graph

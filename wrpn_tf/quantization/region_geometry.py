@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from wrpn_tf.accelerator.windows import window_axis
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import LayerCall, ModelGraph, Shape
 from wrpn_tf.quantization.quantized_layers import inner_layer, output_quantizer
 from wrpn_tf.regions.region_plan import Resolution
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.quantization.quantized_layers import has_regions, inner_layer, is_region_map
 from wrpn_tf.quantization.region_reading import region_layers

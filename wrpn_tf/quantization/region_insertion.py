@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf import keras_flavor
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph, rebuild
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph, rebuild
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.quantization.quantized_layers import has_regions, inner_layer
 from wrpn_tf.quantization.region_graph import network_graph

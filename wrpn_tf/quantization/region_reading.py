@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wrpn_tf.keras_flavor import flavor_of, model_graph
+from wrpn_tf.keras_flavor import flavor_of
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.regions import METRICS, RegionPlan
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, Shape
+from wrpn_tf.model_graph import LayerCall, ModelGraph, Shape
 from wrpn_tf.quantization import (
     ObservedQuantizer,
     check_finite_weights,

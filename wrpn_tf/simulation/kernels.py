@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf import accelerator
-from wrpn_tf.keras_flavor import LayerCall, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, weight_quantizers
 from wrpn_tf.quantization.quantize_registry import activation_name, fused_relu_limit
 from wrpn_tf.simulation.report import LayerRecord

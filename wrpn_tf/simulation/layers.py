@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from wrpn_tf.keras_flavor import LayerCall, keras_class
+from wrpn_tf.keras_flavor import keras_class
+from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, is_quantized
 from wrpn_tf.quantization.quantize_registry import Kind, activation_name, kind_of, relu_limit
 from wrpn_tf.simulation.pooling import mean_over_space, mean_over_windows

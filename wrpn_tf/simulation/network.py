@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wrpn_tf.accelerator import SystolicArray
 from wrpn_tf.grid import Grid
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import (
     ObservedQuantizer,
     has_regions,

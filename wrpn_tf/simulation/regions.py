@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wrpn_tf.accelerator import ImageCosts, SystolicArray
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.region_costs import RegionCounter
 from wrpn_tf.quantization.region_graph import ranks_key
 from wrpn_tf.quantization.region_reading import region_layers

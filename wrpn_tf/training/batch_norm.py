@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer
 from wrpn_tf.quantization.calibrate import check_max_batches, checked_inputs, input_batches
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of

@@ -6,7 +6,7 @@ import importlib
 import types
 from typing import Any
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import check_model
 from wrpn_tf.quantization import apply_regions
 from wrpn_tf.regions import RegionPrecision
 from wrpn_tf.regions.region_precision import check_region_precision
@@ -111,7 +111,7 @@ class Distiller:
     def __new__(cls, student: Any = None, *args: Any, **kwargs: Any) -> Distiller:
         """Makes the class of the student's Keras."""
         if cls is Distiller:
-            module, class_name = _CLASSES[keras_flavor.check_model(student, "student").name]
+            module, class_name = _CLASSES[check_model(student, "student").name]
             cls = getattr(importlib.import_module(module), class_name)
         return super().__new__(cls)
 

@@ -8,6 +8,7 @@ import numbers
 from typing import Any
 
 from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import check_model, model_graph
 from wrpn_tf.training import model_outputs
 
 SCHEMES = ("A", "B", "C")
@@ -53,8 +54,8 @@ def check_models(student: Any, teacher: Any, scheme: str) -> keras_flavor.KerasF
         ValueError: If one is not a built classifier with one output, has nothing to train though
             the scheme trains it, or the two do not fit each other.
     """
-    flavor = keras_flavor.check_model(student, "student")
-    teacher_flavor = keras_flavor.check_model(teacher, "teacher")
+    flavor = check_model(student, "student")
+    teacher_flavor = check_model(teacher, "teacher")
     if teacher_flavor is not flavor:
         raise ValueError(
             f"`teacher` must be a model of the student's Keras, {flavor.name}, got one of "
@@ -85,7 +86,7 @@ def check_models(student: Any, teacher: Any, scheme: str) -> keras_flavor.KerasF
 def dtype_policy(*trained: Any) -> str:
     """The dtype policy of a model that trains these: only float16 needs its loss scaled."""
     for model in trained:
-        for layer in keras_flavor.model_graph(model).layers().values():
+        for layer in model_graph(model).layers().values():
             layer = getattr(layer, "layer", layer)  # What a quantizing wrapper wraps.
             if getattr(layer, "compute_dtype", None) == "float16":
                 return "mixed_float16"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import model_graph, structures
 from wrpn_tf.training.apprentice_loss import LOGITS, PROBABILITIES
 
 _KINDS = ("auto", LOGITS, PROBABILITIES)
@@ -26,7 +26,7 @@ def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
     Raises:
         ValueError: If the model has several outputs, or not at least two classes on the last axis.
     """
-    _, outputs = keras_flavor.structures(model)
+    _, outputs = structures(model)
     if not _is_one_tensor(outputs):
         raise ValueError(
             f"`{argument}` must have one output that is a tensor, got {model.name!r} with "
@@ -160,7 +160,7 @@ def _probe(model: Any) -> np.ndarray | None:
 
 
 def _pack_inputs(model: Any, examples: list[np.ndarray]) -> Any:
-    structure, _ = keras_flavor.structures(model)
+    structure, _ = structures(model)
     if isinstance(structure, dict):
         by_tensor = {id(tensor): e for tensor, e in zip(model.inputs, examples, strict=True)}
         return {name: by_tensor[id(tensor)] for name, tensor in structure.items()}
@@ -169,7 +169,7 @@ def _pack_inputs(model: Any, examples: list[np.ndarray]) -> Any:
 
 def _last_activation(model: Any) -> str | None:
     """The name of the activation that makes the output; None where the last layer does not say."""
-    graph = keras_flavor.model_graph(model)
+    graph = model_graph(model)
     key = graph.outputs[0]
     while key in graph.producers:
         call = graph.producers[key]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import LayerCall, ModelGraph, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import (
     ObservedQuantizer,
     Quantizer,

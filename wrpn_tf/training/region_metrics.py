@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wrpn_tf import keras_flavor
-from wrpn_tf.keras_flavor import model_graph
+from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import has_regions, region_maps, region_plan
 
 

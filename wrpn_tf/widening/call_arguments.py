@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall
 
-LayerCall = keras_flavor.LayerCall
 _FULL_SLICES = ((None, None, None), (0, None, None), (None, None, 1), (0, None, 1))
 
 

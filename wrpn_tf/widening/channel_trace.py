@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.widening import channel_groups
 
 Layout = channel_groups.Layout
@@ -61,13 +61,13 @@ class ChannelTrace:
             channel.
     """
 
-    def __init__(self, graph: keras_flavor.ModelGraph) -> None:
+    def __init__(self, graph: ModelGraph) -> None:
         self.graph = graph
         self.groups = channel_groups.ChannelGroups()
         self.layouts: dict[int, Layout | None] = dict.fromkeys(graph.inputs)
         self.adaptations: dict[str, Adaptation] = {}
         self.producers: dict[str, Layout] = {}
-        self.guessed: list[keras_flavor.LayerCall] = []
+        self.guessed: list[LayerCall] = []
         self._entries: dict[str, Layout] = {}
 
     def length(self, layout: Layout) -> int:
@@ -79,7 +79,7 @@ class ChannelTrace:
         if layout is not None:
             self.groups.freeze(layout.groups, reason)
 
-    def freeze_inputs(self, call: keras_flavor.LayerCall, reason: str) -> None:
+    def freeze_inputs(self, call: LayerCall, reason: str) -> None:
         """Fixes the widths of everything that a call reads."""
         for key in call.inputs:
             self.freeze(self.layouts[key], reason)
@@ -114,7 +114,7 @@ class ChannelTrace:
             self.groups.tie(first, block)
         return Layout(layout.axis, (Part(first),))
 
-    def entry(self, call: keras_flavor.LayerCall, axis: int) -> Layout:
+    def entry(self, call: LayerCall, axis: int) -> Layout:
         """The channels that a layer reads along `axis`; the calls of a shared layer are tied.
 
         What has its channels along another axis is fixed.
@@ -130,14 +130,14 @@ class ChannelTrace:
             self.tie(first, layout, f"layer {call.path!r} is shared")
         return layout
 
-    def produce(self, call: keras_flavor.LayerCall, axis: int, size: int) -> Layout:
+    def produce(self, call: LayerCall, axis: int, size: int) -> Layout:
         """The channels that a layer makes; the same ones in each call of a shared layer."""
         if call.path not in self.producers:
             group = self.groups.new(size)
             self.producers[call.path] = Layout(axis, (Part((group,)),))
         return self.producers[call.path].moved(axis)
 
-    def adapt(self, call: keras_flavor.LayerCall, adaptation: Adaptation) -> None:
+    def adapt(self, call: LayerCall, adaptation: Adaptation) -> None:
         """Notes how a layer follows; fixes all it touches if that leaves out one of its weights."""
         self.adaptations.setdefault(call.path, adaptation)
         if not self._covers(call.layer, adaptation):
@@ -146,7 +146,7 @@ class ChannelTrace:
                 for weight_axis in axes:
                     self.freeze(weight_axis.layout, reason)
 
-    def set_output(self, call: keras_flavor.LayerCall, layout: Layout | None) -> None:
+    def set_output(self, call: LayerCall, layout: Layout | None) -> None:
         """Notes the channels of a call's outputs; fixes them where an output's shape disagrees."""
         for key, shape in zip(call.outputs, call.output_shapes, strict=True):
             agrees = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.widening import channel_trace, width_plan
 
 # What the checks of unknown layers allow between equal results: they may add up in another order.
@@ -138,7 +138,7 @@ def check_guessed_layers(
 def _check_guessed_layer(
     replication: Replication,
     trace: channel_trace.ChannelTrace,
-    call: keras_flavor.LayerCall,
+    call: LayerCall,
     layer: Any,
     rng: np.random.Generator,
 ) -> None:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.widening import channel_trace
 
 Adaptation = channel_trace.Adaptation
 ChannelTrace = channel_trace.ChannelTrace
-LayerCall = keras_flavor.LayerCall
 Layout = channel_trace.Layout
 Part = channel_trace.Part
 WeightAxis = channel_trace.WeightAxis

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.widening import channel_trace, layer_rules, tensor_rules
 
 ChannelTrace = channel_trace.ChannelTrace
-LayerCall = keras_flavor.LayerCall
 
 # Activations that look at all channels at once.
 _MIXING_ACTIVATIONS = frozenset({"glu", "logsoftmax", "softmax", "sparsemax"})
 
 
-def trace_channels(graph: keras_flavor.ModelGraph) -> ChannelTrace:
+def trace_channels(graph: ModelGraph) -> ChannelTrace:
     """Returns the channel groups of a model.
 
     The inputs' channels and the groups that reach an output are fixed. So is everything that meets

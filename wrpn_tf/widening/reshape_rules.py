@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall, Shape
 from wrpn_tf.widening import call_arguments, channel_trace
 
 Adaptation = channel_trace.Adaptation
 ChannelTrace = channel_trace.ChannelTrace
-LayerCall = keras_flavor.LayerCall
 Layout = channel_trace.Layout
 Part = channel_trace.Part
-Shape = keras_flavor.Shape
 
 
 def flattening(trace: ChannelTrace, call: LayerCall) -> None:

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall, Shape
 from wrpn_tf.widening import call_arguments, channel_trace, reshape_rules
 
 Adaptation = channel_trace.Adaptation
 ChannelTrace = channel_trace.ChannelTrace
-LayerCall = keras_flavor.LayerCall
 Layout = channel_trace.Layout
 Part = channel_trace.Part
-Shape = keras_flavor.Shape
 
 
 def elementwise(trace: ChannelTrace, call: LayerCall) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
 from wrpn_tf.widening import channel_trace, function_preservation, width_plan
 
 
@@ -146,7 +147,7 @@ def widen(
 def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:
     graph = plan.trace.graph
 
-    def make_layer(call: keras_flavor.LayerCall) -> Any:
+    def make_layer(call: LayerCall) -> Any:
         adaptation = plan.trace.adaptations.get(call.path, channel_trace.Adaptation())
         if adaptation.replacement is not None:
             return adaptation.replacement(plan.width)
@@ -169,10 +170,10 @@ def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:
             )
         return tensor
 
-    return keras_flavor.rebuild(graph, make_layer, check_shape)
+    return rebuild(graph, make_layer, check_shape)
 
 
-def _copy_data_statistics(graph: keras_flavor.ModelGraph, layers: Mapping[str, Any]) -> None:
+def _copy_data_statistics(graph: ModelGraph, layers: Mapping[str, Any]) -> None:
     for path, layer in graph.layers().items():
         if type(layer).__name__ == "Normalization":
             layers[path].set_weights(layer.get_weights())

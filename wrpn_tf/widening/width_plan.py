@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from wrpn_tf import keras_flavor
+from wrpn_tf.model_graph import ModelGraph, model_graph
 from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.widening import channel_trace, propagation
 
@@ -81,7 +81,7 @@ def make_plan(model: Any, rules: WidthRules) -> WidthPlan:
     Raises:
         TypeError, ValueError: As `wrpn_tf.widening.plan_widths`.
     """
-    graph = keras_flavor.model_graph(model)
+    graph = model_graph(model)
     _check_not_quantized(graph)
     trace = propagation.trace_channels(graph)
     producers = _producers_by_atom(trace)
@@ -229,7 +229,7 @@ def _check_something_changes(
         )
 
 
-def _check_not_quantized(graph: keras_flavor.ModelGraph) -> None:
+def _check_not_quantized(graph: ModelGraph) -> None:
     for path, layer in graph.layers().items():
         if type(layer).__name__ in _QUANTIZED_CLASSES:
             raise ValueError(
