@@ -148,22 +148,15 @@ def test_names_of_nested_layers_do_not_clash(flavor):
 
 def test_only_the_models_own_part_of_a_larger_graph_is_read(flavor):
     layers, keras = flavor.layers, flavor.keras
-    x = inputs = keras.Input((3,))
-    middle = layers.Dense(4, name="before")(x)
+    inputs = keras.Input((3,))
+    middle = layers.Dense(4, name="before")(inputs)
     outputs = layers.Dense(2, name="after")(middle)
     keras.Model(inputs, outputs)
-    feature_model = keras.Model(inputs, middle)
-    assert [call.path for call in model_graph(feature_model).calls] == ["before"]
-
-
-def test_graph_that_begins_at_an_inner_tensor(flavor):
-    layers, keras = flavor.layers, flavor.keras
-    x = inputs = keras.Input((3,))
-    middle = layers.Dense(4, name="before")(x)
-    outputs = layers.Dense(2, name="after")(middle)
-    keras.Model(inputs, outputs)
-    tail = keras.Model(middle, outputs)
-    assert [call.path for call in model_graph(tail).calls] == ["after"]
+    for model, own in (
+        (keras.Model(inputs, middle), "before"),
+        (keras.Model(middle, outputs), "after"),  # begins at an inner tensor
+    ):
+        assert [call.path for call in model_graph(model).calls] == [own]
 
 
 def test_flatten_gives_the_order_of_the_graph(flavor):
