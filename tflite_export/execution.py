@@ -23,9 +23,9 @@ from tflite_export.integer_model import (
     MaxPool2D,
     Operation,
     Pad,
+    Probabilities,
     Reshape,
     Shift,
-    Softmax,
     Tensor,
     TransposeConv,
 )
@@ -47,8 +47,8 @@ def execute(
         kernel: One of `requantization.ALL_KERNELS`.
 
     Returns:
-        Tensor name -> int32 levels [batch, ...], inputs included. The results of a softmax, in
-        which kernels differ, and of what reads them, are left out.
+        Tensor name -> int32 levels [batch, ...], inputs included. Probabilities, in which
+        kernels differ, and what reads them are left out.
 
     Raises:
         ValueError: If the kernel is unknown, or inputs are missing, of another shape or outside
@@ -61,7 +61,7 @@ def execute(
     levels = {name: _checked_input(model.tensors[name], inputs) for name in model.inputs}
     for operation in model.operations:
         known = all(name in levels for name in operation.inputs)
-        if known and not isinstance(operation, Softmax):
+        if known and not isinstance(operation, Probabilities):
             sources = [levels[name] for name in operation.inputs]
             result = _run(operation, model, sources, kernel)
             target = model.tensors[operation.output]

@@ -111,6 +111,10 @@ class OperatorWriter:
         options = make("SoftmaxOptionsT", beta=1.0)
         self._write_exact(operation, "SOFTMAX", 2, self._inputs(operation), options)
 
+    @write.register
+    def _(self, operation: im.Sigmoid) -> None:
+        self._write_exact(operation, "LOGISTIC", 2, self._inputs(operation))
+
     def write_saturating(self, source: int, tensor: im.Tensor) -> None:
         """Adds a tensor whose end of int8 is an end of its levels, and moves `source` into it.
 
@@ -159,7 +163,7 @@ class OperatorWriter:
         builtin: str,
         version: int,
         inputs: Sequence[int],
-        options: Any,
+        options: Any = None,
     ) -> None:
         """Adds an operator whose results are levels by themselves."""
         output = self.graph.activation(self._tensors[operation.output])

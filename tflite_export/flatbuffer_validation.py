@@ -8,8 +8,8 @@ from tflite_export import integer_model as im
 
 # Operations that move levels, and so keep their grid.
 _MOVING = (im.Concatenation, im.MaxPool2D, im.Pad, im.Reshape)
-# TFLite's int8 SOFTMAX has this output and no other.
-_SOFTMAX_GRID = (np.float32(1 / 256), 0, 255)
+# TFLite's int8 SOFTMAX and LOGISTIC have this output and no other.
+_PROBABILITY_GRID = (np.float32(1 / 256), 0, 255)
 
 
 def check_model(model: im.IntegerModel) -> None:
@@ -72,10 +72,10 @@ def _check_grids(operation: im.Operation, sources: list[im.Tensor], output: im.T
                 f"{operation.name!r} moves levels by {operation.amount}, so that {output.name!r} "
                 f"must have the grid {wanted}, got {_grid(output)}."
             )
-    if isinstance(operation, im.Softmax) and _grid(output) != _SOFTMAX_GRID:
+    if isinstance(operation, im.Probabilities) and _grid(output) != _PROBABILITY_GRID:
         raise ValueError(
-            f"{operation.name!r}: {output.name!r} must have the grid {_SOFTMAX_GRID} of softmax, "
-            f"got {_grid(output)}."
+            f"{operation.name!r}: {output.name!r} must have the grid {_PROBABILITY_GRID} of "
+            f"probabilities, got {_grid(output)}."
         )
 
 

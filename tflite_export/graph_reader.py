@@ -20,9 +20,9 @@ from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
     Concatenation,
     Operation,
+    Probabilities,
     Reshape,
     Shift,
-    Softmax,
     Tensor,
 )
 from tflite_export.pending import ModelInput, Pending
@@ -94,7 +94,7 @@ class _Reader:
             self._values[key] = ModelInput(key)
         for call in self._graph.calls:
             self._read_call(call)
-        _check_softmax_is_last(self._operations)
+        _check_probabilities_are_last(self._operations)
         outputs = [self._values[key] for key in self._graph.outputs]
         for value in outputs:
             if not isinstance(value, Tensor):
@@ -267,12 +267,12 @@ def _like(source: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
     return dataclasses.replace(source, name=name, shape=shape)
 
 
-def _check_softmax_is_last(operations: Sequence[Operation]) -> None:
-    """Kernels compute a softmax of their own each; nothing exact can come behind one."""
-    written = {op.output: op.name for op in operations if isinstance(op, Softmax)}
+def _check_probabilities_are_last(operations: Sequence[Operation]) -> None:
+    written = {op.output: op for op in operations if isinstance(op, Probabilities)}
     for operation in operations:
         for name in written.keys() & set(operation.inputs):
+            kind = type(written[name]).__name__.lower()
             raise ValueError(
-                f"`model`: the softmax {written[name]!r} must be an output that no layer reads, "
-                f"got {operation.name!r} behind it."
+                f"`model`: the {kind} {written[name].name!r} must be an output that no layer "
+                f"reads, got {operation.name!r} behind it."
             )

@@ -197,8 +197,21 @@ class Reshape(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Softmax(Operation):
-    """Probabilities over the last axis, in levels of 1/256 (0..255)."""
+class Probabilities(Operation):
+    """What makes probabilities of logits, in levels of 1/256 (0..255).
+
+    Each kernel has its own table of exponentials, so nothing exact can come behind one.
+    """
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Softmax(Probabilities):
+    """One probability for each class on the last axis."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sigmoid(Probabilities):
+    """A probability for each value by itself."""
 
 
 def reachable_sums(

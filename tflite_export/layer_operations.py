@@ -15,7 +15,9 @@ from tflite_export.integer_model import (
     Concatenation,
     MaxPool2D,
     Pad,
+    Probabilities,
     Reshape,
+    Sigmoid,
     Softmax,
     Tensor,
 )
@@ -64,8 +66,12 @@ def read_layer(
         return _concatenation(layer, name, values, shape)
     if kind == "Softmax" or activation_name(layer) == "softmax":
         return _softmax(layer, name, _tensor(value, name), shape)
+    if kind == "Sigmoid" or activation_name(layer) == "sigmoid":
+        return _probabilities(Sigmoid, name, _tensor(value, name), shape)
     if kind not in _OPERATIONS:
-        exported = sorted({*_OPERATIONS, *_BATCH_NORMS, "Concatenate", "ReLU", "Softmax"})
+        exported = sorted(
+            {*_OPERATIONS, *_BATCH_NORMS, "Concatenate", "ReLU", "Softmax", "sigmoid"}
+        )
         raise ValueError(
             f"`model`: {name!r} ({_described(layer)}) has no integer form in the exporter. It "
             f"exports {', '.join(exported)}."
@@ -142,8 +148,14 @@ def _softmax(layer: Any, name: str, source: Tensor, shape: tuple[int, ...]) -> P
         raise ValueError(
             f"`model`: {name!r} must be a softmax over the last axis, got axis {layer.axis}."
         )
-    probabilities = Tensor(name, shape, np.float32(1 / 256), 0, 255)
-    return Pending(Softmax(name, (source.name,), ""), (probabilities,), shape, moves_levels=True)
+    return _probabilities(Softmax, name, source, shape)
+
+
+def _probabilities(
+    kind: type[Probabilities], name: str, source: Tensor, shape: tuple[int, ...]
+) -> Pending:
+    grid = Tensor(name, shape, np.float32(1 / 256), 0, 255)
+    return Pending(kind(name, (source.name,), ""), (grid,), shape, moves_levels=True)
 
 
 def _add(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:

@@ -23,8 +23,8 @@ from tflite_export.integer_model import (
     IntegerModel,
     Kernel,
     Operation,
+    Probabilities,
     Shift,
-    Softmax,
     Tensor,
     reachable_sums,
 )
@@ -86,8 +86,8 @@ def prove(
 ) -> tuple[OperationProof, ...]:
     """Proves or disproves, of every operation, that all kernels follow the exact rule.
 
-    level = clamp(floor(real / scale + 1/2)). A softmax is left out: its kernels differ, and
-    nothing is computed from its result.
+    level = clamp(floor(real / scale + 1/2)). A softmax or sigmoid is left out: its kernels differ,
+    and nothing is computed from its result.
 
     Args:
         model: The network.
@@ -99,7 +99,7 @@ def prove(
     return tuple(
         _prove_operation(operation, model, functions or {}, tuple(kernels))
         for operation in model.operations
-        if not isinstance(operation, Softmax)
+        if not isinstance(operation, Probabilities)
     )
 
 

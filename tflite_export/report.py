@@ -26,8 +26,8 @@ class VerificationReport:
         layers: In the network's order.
         missing: Tensors that a source should have made and did not, as "source: tensor".
         top1: Source -> agreement, over all outputs.
-        probabilities: Of a softmax at the end, against the first runtime's. Each kernel has its
-            own table of exponentials, so these are no part of `exact`: the logits are.
+        probabilities: Of a softmax or sigmoid at the end, against the first runtime's. Each kernel
+            has its own table of exponentials, so these are no part of `exact`: the logits are.
         not_run: Runtime -> why it does not run this file.
     """
 

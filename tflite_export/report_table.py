@@ -93,7 +93,7 @@ def _headers(report: VerificationReport) -> tuple[str, list[str]]:
 
 
 def _label_lines(report: VerificationReport) -> Iterator[str]:
-    """The rows below the layers: labels, and the probabilities of a softmax."""
+    """The rows below the layers: labels, and the probabilities made of logits."""
     if report.top1:
         differing = {source: a.total - a.same for source, a in report.top1.items()}
         total = max(a.total for a in report.top1.values())
@@ -102,7 +102,7 @@ def _label_lines(report: VerificationReport) -> Iterator[str]:
     if report.probabilities:
         total = max(c.total for c in report.probabilities.values())
         cells = [_cell(report.probabilities.get(source)) for source in report.sources]
-        yield _line(report, "softmax (does not count)", _short(total), cells)
+        yield _line(report, "probabilities (aside)", _short(total), cells)
 
 
 def _details(report: VerificationReport) -> Iterator[str]:
@@ -174,7 +174,7 @@ def _line(report: VerificationReport, name: str, levels: str, cells: Sequence[st
 
 
 def _name_width(report: VerificationReport) -> int:
-    widest = max([len("softmax (does not count)"), *(len(layer.name) for layer in report.layers)])
+    widest = max([len("probabilities (aside)"), *(len(layer.name) for layer in report.layers)])
     return min(widest, _WIDTH - _LEVELS - _COUNT * len(report.sources))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tflite_export.integer_model import IntegerModel, Softmax
+from tflite_export.integer_model import IntegerModel, Probabilities, Sigmoid
 
 KERAS = "Keras"
 ACCELERATOR = "accelerator"
@@ -61,7 +61,8 @@ class Agreement:
 
     Attributes:
         same: Labels that are the same.
-        total: All labels; one per image, or per pixel.
+        total: All labels; one per image, or per pixel. Of a sigmoid one per value: whether its
+            probability is above 1/2.
     """
 
     same: int
@@ -78,7 +79,8 @@ class Findings:
     Attributes:
         layers: In the network's order.
         top1: Source -> agreement, over all outputs.
-        probabilities: Source -> comparison of a softmax's results with the first source's.
+        probabilities: Source -> comparison of a softmax's or sigmoid's results with the first
+            source's.
         missing: Tensors that a source should have made and did not, as "source: tensor".
     """
 
@@ -110,16 +112,18 @@ def summarize(
         rounded: Names of the tensors that the Keras model rounds: Keras and the accelerator must
             have those, every other source all of the network's.
     """
-    softmaxes = {op.output: op.inputs[0] for op in model.operations if isinstance(op, Softmax)}
+    ends = {op.output: op for op in model.operations if isinstance(op, Probabilities)}
     names = [*model.inputs, *(op.output for op in model.operations)]
-    names = [name for name in names if name not in softmaxes]
-    logits = [softmaxes.get(name, name) for name in model.outputs]
+    names = [name for name in names if name not in ends]
+    logits = {
+        ends[name].inputs[0] if name in ends else name: ends.get(name) for name in model.outputs
+    }
     probabilities: dict[str, Comparison] = {}
-    for name in softmaxes:
+    for name in ends:
         probabilities = _added(probabilities, _compare_tensor(name, levels).sources)
     return Findings(
         layers=tuple(_compare_tensor(name, levels) for name in names),
-        top1=_compare_labels(levels, list(dict.fromkeys(logits))),
+        top1=_compare_labels(levels, logits),
         probabilities=probabilities,
         missing=tuple(
             f"{source}: {name}"
@@ -152,19 +156,26 @@ def _compare_tensor(name: str, levels: Mapping[str, Levels]) -> LayerComparison:
     )
 
 
-def _compare_labels(levels: Mapping[str, Levels], logits: Sequence[str]) -> Mapping[str, Agreement]:
-    """Counts equal top-1 labels; the first of equal logits wins."""
+def _compare_labels(
+    levels: Mapping[str, Levels], logits: Mapping[str, Probabilities | None]
+) -> Mapping[str, Agreement]:
+    """Counts equal labels of logits, given what makes probabilities of them."""
     result: dict[str, Agreement] = {}
     for source, found in levels.items():
-        for name in logits:
+        for name, end in logits.items():
             if source == ACCELERATOR or name not in found or name not in levels[ACCELERATOR]:
                 continue
-            labels = np.argmax(found[name], axis=-1)
-            wanted = np.argmax(levels[ACCELERATOR][name], axis=-1)
+            labels = _labels(found[name], end)
+            wanted = _labels(levels[ACCELERATOR][name], end)
             same = int((labels == wanted).sum()) if labels.shape == wanted.shape else 0
             agreement = Agreement(same, wanted.size)
             result[source] = result.get(source, Agreement(0, 0)) + agreement
     return result
+
+
+def _labels(logits: npt.NDArray[Any], end: Probabilities | None) -> npt.NDArray[Any]:
+    """Which class each example is of, the first of equal ones; of a sigmoid, whether of each."""
+    return logits > 0 if isinstance(end, Sigmoid) else np.argmax(logits, axis=-1)
 
 
 def _added(mine: Mapping[str, Any], its: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,10 +92,11 @@ def test_floats_half_way_between_two_levels_become_either():
         assert set(found.astype(int) - model.tensors["y"].zero_point) <= {0, 1}
 
 
+@pytest.mark.parametrize("kind", [im.Softmax, im.Sigmoid])
 @pytest.mark.parametrize("combination", COMBINATIONS)
-def test_softmax_of_levels(combination):
+def test_probabilities_of_levels(combination, kind):
     model = one_operation(
-        im.Softmax("y", ("x",), "y"),
+        kind("y", ("x",), "y"),
         tensor("x", (10,), low=-128, high=127, scale=0.1),
         tensor("y", (10,), scale=1 / 256),
     )
@@ -104,9 +105,10 @@ def test_softmax_of_levels(combination):
     (levels,) = random_levels(model, np.random.default_rng(5))
     (found,) = run(running, [to_int8(model, "x", levels)])
     exponentials = np.exp(levels * np.float64(np.float32(0.1)))
+    total = exponentials.sum() if kind is im.Softmax else 1 + exponentials
     # Half a level from rounding, and another one: the kernels' exponential is a table's.
-    assert np.abs(found - exponentials / exponentials.sum()).max() <= 1.5 / 256
-    assert found.argmax() == levels.argmax()
+    assert np.abs(found - exponentials / total).max() <= 1.5 / 256
+    assert found[levels.argmax()] == found.max()
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)

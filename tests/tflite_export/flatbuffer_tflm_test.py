@@ -59,16 +59,18 @@ def test_a_network_agrees(storage):
     assert_agrees(model, write(model, storage=storage))
 
 
-def test_softmax_runs():
+@pytest.mark.parametrize(("kind", "level"), [(im.Softmax, 26), (im.Sigmoid, 147)])
+def test_probabilities_of_equal_logits(kind, level):
+    """256 / 10, and 256 / (1 + exp(-0.3)) = 147.06."""
     model = one_operation(
-        im.Softmax("y", ("x",), "y"),
+        kind("y", ("x",), "y"),
         tensor("x", (10,), low=-128, high=127, scale=0.1),
         tensor("y", (10,), scale=1 / 256),
     )
     running = runtime.Interpreter.from_bytes(write(model))
     running.set_input(np.full((1, 10), 3, np.int8), 0)
     running.invoke()
-    np.testing.assert_array_equal(running.get_output(0)[0], np.full(10, 26 - 128))  # 256 / 10.
+    np.testing.assert_array_equal(running.get_output(0)[0], np.full(10, level - 128))
 
 
 def _wide(num_bits: int) -> im.IntegerModel:

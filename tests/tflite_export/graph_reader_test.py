@@ -308,6 +308,26 @@ def test_several_inputs_and_outputs_keep_the_models_order(flavor):
     assert folded.outputs == ("quant_b", "a_softmax", "quant_add")
 
 
+@pytest.mark.parametrize("written", ["argument", "layer", "operation"])
+def test_a_sigmoid_at_the_end(flavor, written):
+    L = flavor.layers
+    if written == "operation" and not hasattr(flavor.keras, "ops"):
+        pytest.skip("an operation of Keras 3")
+    inputs = flavor.keras.Input((4,), name="image")
+    head = L.Dense(1, activation="sigmoid" if written == "argument" else None, name="head")(inputs)
+    if written == "layer":
+        head = L.Activation("sigmoid")(head)
+    elif written == "operation":
+        head = flavor.keras.ops.sigmoid(head)
+    folded = read(flavor.keras.Model(inputs, head))
+    first, end = outline(folded.operations)
+    assert first == "FullyConnected head <- image"
+    assert end.split()[0] == "Sigmoid"
+    assert end.split()[2:] == ["<-", "head"]
+    grid = folded.tensors[folded.outputs[0]]
+    assert (grid.scale, grid.low, grid.high) == (1 / 256, 0, 255)
+
+
 def test_nested_models_are_read_through(flavor):
     L = flavor.layers
     inner = chain(flavor, L.Conv2D(4, 3, name="conv"), L.BatchNormalization(name="norm"))

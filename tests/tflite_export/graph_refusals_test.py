@@ -157,13 +157,15 @@ def test_a_softmax_over_another_axis_is_refused():
 
 
 @pytest.mark.parametrize("is_output", [False, True])
-def test_a_softmax_that_a_layer_reads_is_refused(is_output):
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_that_a_layer_reads_are_refused(activation, is_output):
     inputs = KERAS.keras.Input((4,), name="image")
-    share = L.Dense(3, activation="softmax", name="share")(inputs)
+    share = L.Dense(3, activation=activation, name="share")(inputs)
     head = L.Dense(2, name="head")(share)
     model = KERAS.keras.Model(inputs, [head, share] if is_output else head)
     message = refusal(quantized(model))
-    assert "must be an output that no layer reads, got 'quant_head' behind it" in message
+    assert f"the {activation} '" in message
+    assert f"share_{activation}' must be an output that no layer reads, got 'quant_head'" in message
 
 
 def test_an_average_over_partial_windows_is_refused():

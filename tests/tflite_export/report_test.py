@@ -112,9 +112,9 @@ def test_labels_and_probabilities_have_rows_of_their_own():
     )
     lines = str(report).split("\n")
     labels = next(line for line in lines if line.startswith("top-1"))
-    softmax = next(line for line in lines if line.startswith("softmax"))
+    aside = next(line for line in lines if line.startswith("probabilities (aside)"))
     assert labels.split()[2:5] == ["128", "2", "0"]
-    assert softmax.split()[-12:] == ["1280", *["-"] * 9, "12", "-"]
+    assert aside.split()[-12:] == ["1280", *["-"] * 9, "12", "-"]
     assert report.exact
 
 

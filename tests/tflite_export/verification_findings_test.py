@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.tflite_export import integer_networks
+from tflite_export import integer_model as im
 from tflite_export.verification_findings import Agreement, Comparison, compare, summarize
 
 NAMES = ("image", "stem", "conv", "branch", "add", "pool", "flat", "logits")
@@ -81,6 +82,17 @@ def test_labels_are_compared_by_the_first_largest_logit():
     other = {"logits": np.array([[1, 4, 5], [8, 0, 0], [0, 0, 9]])}
     findings = summarize({"accelerator": wanted, "TFLM": other}, model, ["logits"])
     assert findings.top1 == {"TFLM": Agreement(same=2, total=3)}
+
+
+def test_labels_of_a_sigmoid_are_those_of_each_logit():
+    b = integer_networks.Builder((4,))
+    b.dense("logits", "image", 3)
+    b.tensor("share", (3,), 1 / 256, 0, 255)
+    b.operations.append(im.Sigmoid("share", ("logits",), "share"))
+    wanted = {"logits": np.array([[0, 5, 9], [-7, 1, 2]])}
+    other = {"logits": np.array([[1, 5, 7], [-1, 2, 0]])}
+    findings = summarize({"accelerator": wanted, "TFLM": other}, b.model("share"), ["logits"])
+    assert findings.top1 == {"TFLM": Agreement(same=4, total=6)}
 
 
 def test_a_softmax_is_compared_aside_and_its_logits_give_the_labels():

@@ -16,7 +16,7 @@ LITERT = (Runtime("LiteRT", "ref"), Runtime("LiteRT", "xnn"))
 MICRO = {"TFLM"} if importlib.util.find_spec("tflite_micro") else set()
 
 
-def make_network(flavor, seed=0, size=8, softmax=False):
+def make_network(flavor, seed=0, size=8, end=None):
     flavor.keras.utils.set_random_seed(seed)
     L = flavor.layers
     image = x = flavor.keras.Input((size, size, 2), name="image")
@@ -25,7 +25,7 @@ def make_network(flavor, seed=0, size=8, softmax=False):
     x = L.Conv2D(6, 3, strides=2, padding="same", name="conv")(x)
     x = L.ReLU(name="relu2")(L.BatchNormalization(name="norm2")(x))
     x = L.GlobalAveragePooling2D(name="mean")(x)
-    x = L.Dense(3, activation="softmax" if softmax else None, name="head")(x)
+    x = L.Dense(3, activation=end, name="head")(x)
     return flavor.keras.Model(image, x, name="net")
 
 
@@ -59,16 +59,16 @@ def images():
     return make_images(20)
 
 
-@pytest.mark.parametrize("softmax", [False, True])
-def test_all_sources_agree_in_both_flavors(flavor, softmax, images):
-    model = make_quantized(flavor, softmax=softmax)
+@pytest.mark.parametrize(("end", "labels"), [(None, 20), ("softmax", 20), ("sigmoid", 60)])
+def test_all_sources_agree_in_both_flavors(flavor, end, labels, images):
+    model = make_quantized(flavor, end=end)
     report = verify(model, convert(model), images)
     assert report.exact, str(report)
     assert report.num_images == 20
     assert len(report.sources) == 1 + 3 + 6 + len(MICRO)
     assert not report.not_run
-    assert all(agreement.same == agreement.total == 20 for agreement in report.top1.values())
-    assert bool(report.probabilities) is softmax
+    assert all(agreement.same == agreement.total == labels for agreement in report.top1.values())
+    assert bool(report.probabilities) is (end is not None)
 
 
 @pytest.mark.parametrize("front", ["augmented", "resized"])
