@@ -16,6 +16,7 @@ from tflite_export.integer_model import (
     Add,
     Concatenation,
     Conv2D,
+    Crop2D,
     DepthwiseConv2D,
     FullyConnected,
     IntegerModel,
@@ -28,6 +29,7 @@ from tflite_export.integer_model import (
     Shift,
     Tensor,
     TransposeConv,
+    UpSample2D,
 )
 from tflite_export.requantization import ALL_KERNELS, Floats, requantize
 
@@ -112,6 +114,12 @@ def _run(
         return np.asarray(windows.max(axis=(3, 4)))
     if isinstance(operation, Pad):
         return np.pad(x, ((0, 0), *operation.amounts))
+    if isinstance(operation, Crop2D):
+        (top, _), (left, _) = operation.amounts
+        rows, columns, _ = target.shape
+        return x[:, top : top + rows, left : left + columns]
+    if isinstance(operation, UpSample2D):
+        return x.repeat(operation.size[0], axis=1).repeat(operation.size[1], axis=2)
     if isinstance(operation, Reshape):
         return x.reshape(len(x), *target.shape)
     raise TypeError(f"{operation.name!r} is a {type(operation).__name__}, which is not known here.")

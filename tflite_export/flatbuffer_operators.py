@@ -100,6 +100,22 @@ class OperatorWriter:
         self._write_exact(operation, "PAD", 2, inputs, make("PadOptionsT"))
 
     @write.register
+    def _(self, operation: im.Crop2D) -> None:
+        (top, _), (left, _) = operation.amounts
+        # -1: the batch, which an interpreter may resize.
+        size = self._shape((-1, *self._tensors[operation.output].shape))
+        inputs = [*self._inputs(operation), self._shape((0, top, left, 0)), size]
+        self._write_exact(operation, "SLICE", 2, inputs, make("SliceOptionsT"))
+
+    @write.register
+    def _(self, operation: im.UpSample2D) -> None:
+        size = self._shape(self._tensors[operation.output].shape[:2])
+        # Between pixels' centres, where no kernel's arithmetic is near a whole number.
+        options = make("ResizeNearestNeighborOptionsT", halfPixelCenters=True)
+        inputs = [*self._inputs(operation), size]
+        self._write_exact(operation, "RESIZE_NEAREST_NEIGHBOR", 3, inputs, options)
+
+    @write.register
     def _(self, operation: im.Reshape) -> None:
         # -1: the batch, which an interpreter may resize.
         shape = self._shape((-1, *self._tensors[operation.output].shape))

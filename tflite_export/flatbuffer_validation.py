@@ -6,8 +6,6 @@ import numpy as np
 
 from tflite_export import integer_model as im
 
-# Operations that move levels, and so keep their grid.
-_MOVING = (im.Concatenation, im.MaxPool2D, im.Pad, im.Reshape)
 # TFLite's int8 SOFTMAX and LOGISTIC have this output and no other.
 _PROBABILITY_GRID = (np.float32(1 / 256), 0, 255)
 
@@ -52,30 +50,26 @@ def _check_tensor(name: str, tensor: im.Tensor) -> None:
         raise ValueError(f"tensor {name!r} must have a positive scale, got {tensor.scale}.")
 
 
-def _grid(tensor: im.Tensor) -> tuple[np.float32, int, int]:
-    return tensor.scale, tensor.low, tensor.high
-
-
 def _check_grids(operation: im.Operation, sources: list[im.Tensor], output: im.Tensor) -> None:
-    if isinstance(operation, _MOVING):
+    if isinstance(operation, im.Move):
         for source in sources:
-            if _grid(source) != _grid(output):
+            if source.grid != output.grid:
                 raise ValueError(
                     f"{operation.name!r} moves levels, so that {source.name!r} and {output.name!r} "
-                    f"must have one grid, got {_grid(source)} and {_grid(output)}."
+                    f"must have one grid, got {source.grid} and {output.grid}."
                 )
     if isinstance(operation, im.Shift):
-        scale, low, high = _grid(sources[0])
+        scale, low, high = sources[0].grid
         wanted = (scale, low + operation.amount, high + operation.amount)
-        if _grid(output) != wanted:
+        if output.grid != wanted:
             raise ValueError(
                 f"{operation.name!r} moves levels by {operation.amount}, so that {output.name!r} "
-                f"must have the grid {wanted}, got {_grid(output)}."
+                f"must have the grid {wanted}, got {output.grid}."
             )
-    if isinstance(operation, im.Probabilities) and _grid(output) != _PROBABILITY_GRID:
+    if isinstance(operation, im.Probabilities) and output.grid != _PROBABILITY_GRID:
         raise ValueError(
             f"{operation.name!r}: {output.name!r} must have the grid {_PROBABILITY_GRID} of "
-            f"probabilities, got {_grid(output)}."
+            f"probabilities, got {output.grid}."
         )
 
 

@@ -178,7 +178,7 @@ class _Reader:
     def _add_member(self, member: Tensor | Pending, index: int, joined: Tensor) -> str:
         """One of the tensors that a concatenation joins, on the grid of the result."""
         if isinstance(member, Tensor):
-            if (member.low, member.high) == (joined.low, joined.high):
+            if member.grid == joined.grid:
                 return member.name
             member = kernel_layers.rounded_again(f"{joined.name}/{index}", member)
         part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)

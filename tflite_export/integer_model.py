@@ -35,6 +35,11 @@ class Tensor:
     high: int
 
     @property
+    def grid(self) -> tuple[np.float32, int, int]:
+        """Scale, smallest and largest level: what tensors share whose levels mean the same."""
+        return self.scale, self.low, self.high
+
+    @property
     def zero_point(self) -> int:
         """The int8 that stands for level 0.
 
@@ -155,7 +160,12 @@ class Shift(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Concatenation(Operation):
+class Move(Operation):
+    """What gives levels of its inputs, or level 0: all its tensors are on one grid."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Concatenation(Move):
     """Tensors of one grid, joined.
 
     Attributes:
@@ -166,7 +176,7 @@ class Concatenation(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MaxPool2D(Operation):
+class MaxPool2D(Move):
     """The largest level of each window.
 
     Attributes:
@@ -181,7 +191,7 @@ class MaxPool2D(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pad(Operation):
+class Pad(Move):
     """Level 0 around a tensor.
 
     Attributes:
@@ -192,7 +202,29 @@ class Pad(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Reshape(Operation):
+class Crop2D(Move):
+    """An image without its edges.
+
+    Attributes:
+        amounts: What is cut off, (before, after) of rows and of columns.
+    """
+
+    amounts: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UpSample2D(Move):
+    """An image each of whose pixels becomes a rectangle.
+
+    Attributes:
+        size: Rows, columns of the rectangle.
+    """
+
+    size: tuple[int, int] = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reshape(Move):
     """The same levels in the output's shape."""
 
 

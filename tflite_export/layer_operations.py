@@ -13,6 +13,7 @@ from tflite_export.batch_norm_folding import Origin
 from tflite_export.integer_model import (
     Add,
     Concatenation,
+    Crop2D,
     MaxPool2D,
     Pad,
     Probabilities,
@@ -20,6 +21,7 @@ from tflite_export.integer_model import (
     Sigmoid,
     Softmax,
     Tensor,
+    UpSample2D,
 )
 from tflite_export.kernel_layers import (
     by_ones,
@@ -217,6 +219,25 @@ def _pad(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) ->
     return Pending(Pad(name, (sources[0].name,), "", amounts), sources, shape, moves_levels=True)
 
 
+def _crop(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    layer = inner_layer(call.layer)
+    check_channels_last(layer, name)
+    rows, columns = (tuple(pair) for pair in layer.cropping)
+    operation = Crop2D(name, (sources[0].name,), "", (rows, columns))
+    return Pending(operation, sources, shape, moves_levels=True)
+
+
+def _up_sample(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    layer = inner_layer(call.layer)
+    check_channels_last(layer, name)
+    if layer.interpolation != "nearest":
+        raise ValueError(
+            f"`model`: {name!r} must have the interpolation 'nearest', got {layer.interpolation!r}."
+        )
+    operation = UpSample2D(name, (sources[0].name,), "", tuple(layer.size))
+    return Pending(operation, sources, shape, moves_levels=True)
+
+
 def _flatten(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     check_channels_last(inner_layer(call.layer), name)
     return _reshape(call, name, sources, shape)
@@ -243,6 +264,7 @@ _OPERATIONS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pendi
     "AveragePooling2D": _average_pool,
     "Conv2D": conv2d,
     "Conv2DTranspose": transposed,
+    "Cropping2D": _crop,
     "Dense": dense,
     "DepthwiseConv2D": depthwise,
     "Flatten": _flatten,
@@ -250,5 +272,6 @@ _OPERATIONS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pendi
     "GlobalMaxPooling2D": _global_max_pool,
     "MaxPooling2D": _max_pool,
     "Reshape": _reshape,
+    "UpSampling2D": _up_sample,
     "ZeroPadding2D": _pad,
 }

@@ -202,12 +202,11 @@ def _prove_move(
 ) -> OperationProof:
     """What moves levels must leave them the meaning that they had."""
     amount = operation.amount if isinstance(operation, Shift) else 0
-    wanted = (target.scale, target.low, target.high)
     for source in sources:
         grid = (source.scale, source.low + amount, source.high + amount)
         failure = ""
-        if grid != wanted:
-            failure = f"makes levels {_text(*grid)} of {source.name!r}, not {_text(*wanted)}"
+        if grid != target.grid:
+            failure = f"makes levels {_text(*grid)} of {source.name!r}, not {_text(*target.grid)}"
         elif amount:  # In a file, the sum with a constant of the same scale.
             levels = np.arange(source.low, source.high + 1)
             scales = (source.scale, source.scale, target.scale)

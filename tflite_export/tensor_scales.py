@@ -1,6 +1,7 @@
 """The scales of a network's tensors, moved to where its sums and means are exact on every kernel.
 
-A scale is bound by what its tensor meets: a concatenation has one for all that it joins; a sum
+A scale is bound by what its tensor meets: what moves levels keeps it, and what would be rounded
+again onto a grid that is almost its own takes that grid's, as branches of a concatenation do; a sum
 needs scales whose ratios are fractions with an odd denominator, so that no sum is a tie; a mean,
 and a layer whose weights' step is fixed, can only be exact for some scales of its output.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,15 +18,16 @@ from tflite_export.batch_norm_folding import FoldedKernel
 from tflite_export.graph_reader import FoldedModel
 from tflite_export.integer_model import (
     Add,
-    Concatenation,
-    MaxPool2D,
+    DepthwiseConv2D,
+    Move,
     Operation,
-    Pad,
-    Reshape,
     Shift,
     Tensor,
 )
 from tflite_export.snapping_sum import check_sum, snap_sum
+
+# Rounding errors grow by as much where scales that differ become one, and an operation is saved.
+_NEAR = 0.05
 
 Scales = dict[str, np.float32]
 OutputScale = Callable[[Operation, Mapping[str, np.float32], float], np.float32]
@@ -63,7 +65,7 @@ class _Chooser:
         for operation in self._folded.operations:
             if isinstance(operation, Add):
                 self._choose_sum(operation)
-            elif self._wants_output_scale(operation) and not self._is_bound(operation.output):
+            elif self._wants_output_scale(operation) and not self._is_settled(operation):
                 largest = self._largest(operation.output)
                 self._set(operation.output, self._output_scale(operation, self._scales, largest))
                 for name in (*operation.inputs, operation.output):
@@ -129,6 +131,11 @@ class _Chooser:
     def _bind(self, name: str) -> None:
         self._bound.add(self._groups[name])
 
+    def _is_settled(self, operation: Operation) -> bool:
+        """Whether an operation's output has its scale for good, or that of the input."""
+        output = self._groups[operation.output]
+        return output in self._bound or output == self._groups[operation.inputs[0]]
+
     def _is_bound(self, name: str) -> bool:
         return self._groups[name] in self._bound
 
@@ -148,11 +155,38 @@ def _one_scale_groups(folded: FoldedModel) -> dict[str, str]:
             parent[find(name)] = find(first)
 
     for operation in folded.operations:
-        if isinstance(operation, (Concatenation, MaxPool2D, Pad, Reshape, Shift)):
+        if isinstance(operation, (Move, Shift)):
             join((operation.output, *operation.inputs))
     by_quantizer: dict[int, list[str]] = {}
     for name, (_, variables) in folded.quantizers.items():
         by_quantizer.setdefault(id(next(iter(variables.values()))), []).append(name)
     for names in by_quantizer.values():
         join(names)
+    for operation in folded.operations:
+        if _rounds_again(operation, folded.tensors):
+            both = {find(operation.inputs[0]), find(operation.output)}
+            names = [name for name in parent if find(name) in both]
+            if _are_near(names, folded):
+                join(names)
     return {name: find(name) for name in parent}
+
+
+def _rounds_again(operation: Operation, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether an operation takes levels to as many of another scale and does nothing else."""
+    kernel = getattr(operation, "kernel", None)
+    source, output = tensors[operation.inputs[0]], tensors[operation.output]
+    return (
+        isinstance(operation, DepthwiseConv2D)
+        and (source.low, source.high) == (output.low, output.high)
+        and isinstance(kernel, FoldedKernel)
+        and kernel.origin.scale_freedom == "none"
+        and kernel.integers.shape[:3] == (1, 1, 1)
+        and bool((kernel.integers * kernel.scale == 1).all() and not kernel.bias.any())
+    )
+
+
+def _are_near(names: Sequence[str], folded: FoldedModel) -> bool:
+    """Whether tensors can have one scale: the largest of theirs, within `_NEAR` of the smallest."""
+    scales = [folded.tensors[name].scale for name in names]
+    limit = min(folded.largest_scales.get(name, math.inf) for name in names)
+    return bool(max(scales) <= min((1 + _NEAR) * min(scales), limit))

@@ -156,8 +156,19 @@ def inception(flavor):
     )
 
 
+def u_net(flavor):
+    """What a pooled image shows, sampled up, joined with the middle of the image; masks."""
+    L = flavor.layers
+    inputs = image(flavor)
+    skip = conv_norm_relu(flavor, inputs, 8)
+    x = conv_norm_relu(flavor, L.MaxPooling2D()(skip), 12)
+    x = conv_norm_relu(flavor, L.Cropping2D(1)(L.UpSampling2D()(x)), 8)
+    x = conv_norm_relu(flavor, L.Concatenate()([L.Cropping2D(1)(skip), x]), 8)
+    return flavor.keras.Model(inputs, L.Conv2D(2, 1, activation="sigmoid")(x))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [decoder, separable, inception])
+@pytest.mark.parametrize("build", [decoder, separable, inception, u_net])
 @pytest.mark.parametrize(
     ("flavor_name", "bits", "storage"),
     [("keras", (2, 8), "int8"), ("keras", (3, 3), "int4"), ("tf_keras", (4, 8), "int2")],

@@ -212,5 +212,17 @@ def _(operation: im.Pad, sources, model):
 
 
 @_compute.register
+def _(operation: im.Crop2D, sources, model):
+    (top, bottom), (left, right) = operation.amounts
+    rows, columns = sources[0].shape[:2]
+    return sources[0][top : rows - bottom, left : columns - right]
+
+
+@_compute.register
+def _(operation: im.UpSample2D, sources, model):
+    return np.kron(sources[0], np.ones((*operation.size, 1), int))
+
+
+@_compute.register
 def _(operation: im.Reshape, sources, model):
     return sources[0].reshape(model.tensors[operation.output].shape)

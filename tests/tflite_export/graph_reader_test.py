@@ -8,6 +8,7 @@ import pytest
 from tests.tflite_export.small_models import chain, outline, quantized, residual_net
 from tflite_export.graph_reader import fold_model
 from tflite_export.integer_model import Conv2D, FullyConnected
+from wrpn_tf.quantization import output_quantizer
 
 # Operations of six-bit ends: with eight, signed outputs have a shift (see below).
 SIX = {"first_layer": 6, "last_layer": 6}
@@ -238,6 +239,24 @@ def test_a_concatenation_rounds_again_what_has_another_sign(flavor):
     ]
 
 
+def test_a_concatenation_rounds_again_what_has_another_scale(flavor):
+    """Two branches that others read as well, each with a range of its own."""
+    L = flavor.layers
+    inputs = flavor.keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(2, 3, padding="same", activation="relu", name="conv1")(inputs)
+    y = L.Conv2D(2, 3, padding="same", activation="relu", name="conv2")(x)
+    join = L.Concatenate(name="join")([x, y])
+    model = quantized(flavor.keras.Model(inputs, [L.Conv2D(2, 3, name="head")(join), y]))
+    for largest, name in enumerate(("quant_conv1", "quant_conv2", "quant_join"), start=1):
+        quantizer, variables = output_quantizer(model.get_layer(name))
+        quantizer.set_range(variables, 0.0, float(largest))
+    assert outline(fold_model(model).operations)[2:5] == [
+        "DepthwiseConv2D join/0 <- conv1",
+        "DepthwiseConv2D join/1 <- conv2",
+        "Concatenation join <- join/0, join/1",
+    ]
+
+
 def test_a_mean_of_all_pixels_is_a_convolution_of_one_column(flavor):
     """One channel at a time where 4 do not divide them, as of 5; otherwise 2 or 4 at once."""
     L = flavor.layers
@@ -306,6 +325,27 @@ def test_several_inputs_and_outputs_keep_the_models_order(flavor):
     folded = read(flavor.keras.Model(inputs, [*heads, total]))
     assert folded.inputs == ("quant_first", "quant_second")
     assert folded.outputs == ("quant_b", "a_softmax", "quant_add")
+
+
+def test_edges_cut_off_and_pixels_repeated(flavor):
+    L = flavor.layers
+    model = chain(
+        flavor,
+        L.Cropping2D(((1, 0), (2, 1)), name="crop"),
+        L.Conv2D(4, 1, activation="relu", name="conv"),
+        L.UpSampling2D((2, 3), name="zoom"),
+        L.Conv2D(2, 1, name="head"),
+    )
+    folded = read(model)
+    assert outline(folded.operations) == [
+        "Crop2D crop <- image",
+        "Conv2D conv <- crop",
+        "UpSample2D zoom <- conv",
+        "Conv2D head <- zoom",
+    ]
+    crop, _, zoom, _ = folded.operations
+    assert (crop.amounts, zoom.size) == (((1, 0), (2, 1)), (2, 3))
+    assert [folded.tensors[name].shape for name in ("crop", "zoom")] == [(7, 5, 3), (14, 15, 4)]
 
 
 @pytest.mark.parametrize("written", ["argument", "layer", "operation"])

@@ -90,7 +90,7 @@ def test_layers_without_an_integer_form_are_named():
         (lambda L: L.Activation("tanh", name="x"), "'quant_x' (Activation 'tanh')"),
         (lambda L: L.LeakyReLU(name="x"), "'quant_x' (LeakyReLU)"),
         (lambda L: L.ReLU(negative_slope=0.5, name="x"), "'x' (ReLU with a slope or a"),
-        (lambda L: L.UpSampling2D(name="x"), "'x' (UpSampling2D)"),
+        (lambda L: L.Permute((2, 1, 3), name="x"), "'x' (Permute)"),
     ],
 )
 def test_unknown_layers_are_named_with_what_is_known(make, words):
@@ -98,7 +98,7 @@ def test_unknown_layers_are_named_with_what_is_known(make, words):
     message = refusal(quantized(chain(KERAS, *layers)))
     assert words in message
     assert "has no integer form" in message
-    assert "Conv2D, Conv2DTranspose, Dense" in message
+    assert "Conv2D, Conv2DTranspose, Cropping2D" in message
 
 
 def test_an_input_that_nothing_rounds_is_refused():
@@ -166,6 +166,13 @@ def test_probabilities_that_a_layer_reads_are_refused(activation, is_output):
     message = refusal(quantized(model))
     assert f"the {activation} '" in message
     assert f"share_{activation}' must be an output that no layer reads, got 'quant_head'" in message
+
+
+def test_other_interpolations_than_nearest_are_refused():
+    zoom = L.UpSampling2D(interpolation="bilinear", name="zoom")
+    model = chain(KERAS, L.Conv2D(4, 1, activation="relu"), zoom, L.Conv2D(4, 1))
+    message = refusal(quantized(model))
+    assert "'quant_zoom' must have the interpolation 'nearest', got 'bilinear'" in message
 
 
 def test_an_average_over_partial_windows_is_refused():

@@ -99,7 +99,7 @@ def small(num_bits=2, high=15, seed=0, storage="int8") -> im.IntegerModel:
 
 
 def varied(seed=0) -> im.IntegerModel:
-    """Every operation; two outputs, one of them a softmax."""
+    """Most operations; two outputs, one of them a softmax."""
     b = Builder((6, 6, 3), seed)
     x = b.conv("stem", "image", 4, 6, stride=2)
     y = b.conv("depthwise", x, 4, kind=im.DepthwiseConv2D)
@@ -107,6 +107,8 @@ def varied(seed=0) -> im.IntegerModel:
     z = b.conv("down", z, 4, 1, stride=2)
     x = b.move("concat", im.Concatenation, [y, z], (3, 3, 8), axis=3)
     x = b.move("pad", im.Pad, [x], (5, 4, 8), amounts=((1, 1), (0, 1), (0, 0)))
+    x = b.move("up_sample", im.UpSample2D, [x], (10, 12, 8), size=(2, 3))
+    x = b.move("crop", im.Crop2D, [x], (5, 4, 8), amounts=((4, 1), (3, 5)))
     x = b.conv("signed", x, 5, 3, low=-8, high=7)
     x = b.move("flat", im.Reshape, [x], (100,))
     x = b.dense("logits", x, 10)
