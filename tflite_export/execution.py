@@ -16,7 +16,7 @@ from tflite_export.integer_model import (
     Add,
     Concatenation,
     Conv2D,
-    Crop2D,
+    Crop,
     DepthwiseConv2D,
     FullyConnected,
     IntegerModel,
@@ -114,10 +114,10 @@ def _run(
         return np.asarray(windows.max(axis=(3, 4)))
     if isinstance(operation, Pad):
         return np.pad(x, ((0, 0), *operation.amounts))
-    if isinstance(operation, Crop2D):
-        (top, _), (left, _) = operation.amounts
-        rows, columns, _ = target.shape
-        return x[:, top : top + rows, left : left + columns]
+    if isinstance(operation, Crop):
+        ends = zip(operation.amounts, x.shape[1:], strict=True)
+        kept = (slice(before, size - after) for (before, after), size in ends)
+        return x[(slice(None), *kept)]
     if isinstance(operation, UpSample2D):
         return x.repeat(operation.size[0], axis=1).repeat(operation.size[1], axis=2)
     if isinstance(operation, Reshape):

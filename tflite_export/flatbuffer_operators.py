@@ -100,11 +100,11 @@ class OperatorWriter:
         self._write_exact(operation, "PAD", 2, inputs, make("PadOptionsT"))
 
     @write.register
-    def _(self, operation: im.Crop2D) -> None:
-        (top, _), (left, _) = operation.amounts
+    def _(self, operation: im.Crop) -> None:
+        start = self._shape((0, *(before for before, _ in operation.amounts)))
         # -1: the batch, which an interpreter may resize.
         size = self._shape((-1, *self._tensors[operation.output].shape))
-        inputs = [*self._inputs(operation), self._shape((0, top, left, 0)), size]
+        inputs = [*self._inputs(operation), start, size]
         self._write_exact(operation, "SLICE", 2, inputs, make("SliceOptionsT"))
 
     @write.register

@@ -20,6 +20,7 @@ from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
     Concatenation,
     Operation,
+    Pad,
     Probabilities,
     Reshape,
     Shift,
@@ -62,8 +63,12 @@ class FoldedModel:
     preprocessing: tuple[str, ...]
 
 
-def fold_model(model: Any) -> FoldedModel:
+def fold_model(model: Any, *, always_rounds: bool = False) -> FoldedModel:
     """Returns the integer graph of a quantized model of either Keras.
+
+    Args:
+        model: The model.
+        always_rounds: Whether a concatenation rounds again what is on its own grid already.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -72,14 +77,15 @@ def fold_model(model: Any) -> FoldedModel:
     """
     graph = model_graph(model)
     check_graph(graph)
-    return _Reader(graph).read()
+    return _Reader(graph, always_rounds).read()
 
 
 class _Reader:
     """Walks a model's calls and collects tensors and operations."""
 
-    def __init__(self, graph: ModelGraph):
+    def __init__(self, graph: ModelGraph, always_rounds: bool):
         self._graph = graph
+        self._always_rounds = always_rounds
         self._values: dict[int, Tensor | Pending | ModelInput] = {}
         self._tensors: dict[str, Tensor] = {}
         self._operations: list[Operation] = []
@@ -178,7 +184,7 @@ class _Reader:
     def _add_member(self, member: Tensor | Pending, index: int, joined: Tensor) -> str:
         """One of the tensors that a concatenation joins, on the grid of the result."""
         if isinstance(member, Tensor):
-            if member.grid == joined.grid:
+            if member.grid == joined.grid and not self._always_rounds:
                 return member.name
             member = kernel_layers.rounded_again(f"{joined.name}/{index}", member)
         part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)
@@ -194,12 +200,27 @@ class _Reader:
             self._operations.append(Reshape(image.name, (source.name,), image.name))
             operation = dataclasses.replace(value.operation, inputs=(image.name,))
             value = dataclasses.replace(value, operation=operation, sources=(image,))
+        if value.before:
+            value = self._behind_zeros(value, output.name)
         if written == output.shape:
             return self._completed(value, output)
         flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)
         self._tensors[flat.name] = flat
         self._operations.append(self._completed(value, flat))
         return Reshape(f"{output.name}/reshape", (flat.name,), output.name)
+
+    def _behind_zeros(self, value: Pending, name: str) -> Pending:
+        """A pending operation that reads its image behind zeros."""
+        (source,) = value.sources
+        height, width, channels = source.shape
+        padded = dataclasses.replace(
+            source, name=f"{name}/causal", shape=(height, width + value.before, channels)
+        )
+        amounts = ((0, 0), (value.before, 0), (0, 0))
+        self._tensors[padded.name] = padded
+        self._operations.append(Pad(padded.name, (source.name,), padded.name, amounts))
+        operation = dataclasses.replace(value.operation, inputs=(padded.name,))
+        return dataclasses.replace(value, operation=operation, sources=(padded,))
 
     def _completed(self, value: Pending, output: Tensor) -> Operation:
         """A pending operation with its output, its folded kernel and its clamp at 0."""

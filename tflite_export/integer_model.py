@@ -202,14 +202,14 @@ class Pad(Move):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Crop2D(Move):
-    """An image without its edges.
+class Crop(Move):
+    """A tensor without its edges.
 
     Attributes:
-        amounts: What is cut off, (before, after) of rows and of columns.
+        amounts: What is cut off, (before, after) of each axis, the batch dimension left out.
     """
 
-    amounts: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    amounts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

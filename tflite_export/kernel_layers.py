@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +66,7 @@ def mean_of_image(name: str, source: Tensor, shape: tuple[int, ...]) -> Pending:
 
     Columns hold `_CHANNELS_AT_ONCE` channels each, of which the weights, 1 or 0, pick one.
     """
-    pixels = math.prod(source.shape[:2])
+    pixels = math.prod(source.shape[:-1])
     group = math.gcd(source.shape[-1], _CHANNELS_AT_ONCE)
     columns = source.shape[-1] // group
     integers = np.zeros((group, pixels, 1, group), np.int8)
@@ -88,6 +90,8 @@ def _kernel(
     ((_, (variable, quantizer)),) = weight_quantizers(call.layer).items()
     integers = np.asarray(quantizer.to_int(variable), np.int8)
     steps = np.broadcast_to(np.asarray(quantizer.scale(variable), np.float64), integers.shape)
+    if integers.ndim == 3:  # of sequences
+        integers, steps = integers[np.newaxis], steps[np.newaxis]
     if isinstance(operation, DepthwiseConv2D):
         flat = (1, *integers.shape[:2], -1)
         integers, steps = integers.reshape(flat), steps.reshape(flat)
@@ -95,10 +99,12 @@ def _kernel(
     step = steps.reshape(len(steps), -1)[:, 0].copy()
     layer = inner_layer(call.layer)
     bias = layer.bias if layer.use_bias else None
+    shape = call.output_shapes[0][1:]
     return Pending(
         operation=operation,
         sources=(source,),
-        shape=call.output_shapes[0][1:],
+        shape=shape,
+        inner_shapes=None if isinstance(operation, FullyConnected) else image_shapes(source, shape),
         integers=np.ascontiguousarray(integers),
         num_bits=quantizer.num_bits,
         channel_axis=axis,
@@ -106,22 +112,28 @@ def _kernel(
     )
 
 
-def conv2d(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    """Returns a Conv2D layer, grouped or not, as a pending convolution."""
-    operation = Conv2D(name, (sources[0].name,), "", None, *_window(call, name))
-    return _kernel(call, sources[0], operation, (3, 0, 1, 2))
+def convolution(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    """Returns a Conv1D or Conv2D layer, grouped or not, as a pending convolution."""
+    strides, padding, dilation = _window(call, name)
+    is_causal = padding == "causal"
+    operation = Conv2D(
+        name, (sources[0].name,), "", None, strides, "valid" if is_causal else padding, dilation
+    )
+    pending = _kernel(call, sources[0], operation, (3, 0, 1, 2))
+    width = inner_layer(call.layer).kernel_size[-1]
+    return dataclasses.replace(pending, before=(width - 1) * dilation[1] if is_causal else 0)
 
 
 def depthwise(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    """Returns a DepthwiseConv2D layer as a pending depthwise convolution."""
+    """Returns a DepthwiseConv1D or 2D layer as a pending depthwise convolution."""
     operation = DepthwiseConv2D(name, (sources[0].name,), "", None, *_window(call, name))
     return _kernel(call, sources[0], operation, (0, 1, 2, 3), axis=-1)
 
 
 def transposed(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    """Returns a Conv2DTranspose layer as a pending transposed convolution."""
+    """Returns a Conv1DTranspose or Conv2DTranspose layer as a pending transposed convolution."""
     strides, padding, dilation = _window(call, name)
-    if dilation != (1, 1) or getattr(inner_layer(call.layer), "output_padding", None):
+    if set(dilation) != {1} or getattr(inner_layer(call.layer), "output_padding", None):
         raise ValueError(f"`model`: {name!r} must have no dilation and no output padding.")
     operation = TransposeConv(name, (sources[0].name,), "", None, strides, padding)
     return _kernel(call, sources[0], operation, (2, 0, 1, 3))
@@ -137,12 +149,30 @@ def _window(call: LayerCall, name: str) -> tuple[tuple[int, int], str, tuple[int
     """Strides, padding and dilation of a convolution."""
     layer = inner_layer(call.layer)
     check_channels_last(layer, name)
-    return tuple(layer.strides), layer.padding, tuple(layer.dilation_rate)
+    strides, dilation = map(rows_and_columns, (layer.strides, layer.dilation_rate))
+    return strides, layer.padding, dilation
+
+
+def rows_and_columns(values: Sequence[int]) -> tuple[int, int]:
+    """A size along each axis of space, where a sequence is an image of one row."""
+    rows, columns = (1, *values)[-2:]
+    return rows, columns
+
+
+def image_shapes(source: Tensor, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes that an operation on images reads and writes: a sequence is an image of one row.
+
+    Args:
+        source: What a layer reads, [(height,) width, channels].
+        shape: Of what it writes.
+    """
+    return (1, *source.shape)[-3:], (1, *shape)[-3:]
 
 
 def check_channels_last(layer: Any, name: str) -> None:
     """Raises ValueError unless a layer keeps its channels on the last axis."""
-    if layer.data_format != "channels_last":
+    data_format = getattr(layer, "data_format", "channels_last")
+    if data_format != "channels_last":
         raise ValueError(
-            f"`model`: {name!r} must have data_format 'channels_last', got {layer.data_format!r}."
+            f"`model`: {name!r} must have data_format 'channels_last', got {data_format!r}."
         )

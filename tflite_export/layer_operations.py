@@ -13,7 +13,7 @@ from tflite_export.batch_norm_folding import Origin
 from tflite_export.integer_model import (
     Add,
     Concatenation,
-    Crop2D,
+    Crop,
     MaxPool2D,
     Pad,
     Probabilities,
@@ -26,11 +26,13 @@ from tflite_export.integer_model import (
 from tflite_export.kernel_layers import (
     by_ones,
     check_channels_last,
-    conv2d,
+    convolution,
     dense,
     depthwise,
+    image_shapes,
     mean_of_image,
     rounded_again,
+    rows_and_columns,
     transposed,
 )
 from tflite_export.pending import ModelInput, Pending, Value
@@ -173,21 +175,21 @@ def _add(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) ->
 def _max_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer = inner_layer(call.layer)
     check_channels_last(layer, name)
-    operation = MaxPool2D(
-        name, (sources[0].name,), "", tuple(layer.pool_size), tuple(layer.strides), layer.padding
-    )
-    return Pending(operation, sources, shape, moves_levels=True)
+    pool, strides = rows_and_columns(layer.pool_size), rows_and_columns(layer.strides)
+    operation = MaxPool2D(name, (sources[0].name,), "", pool, strides, layer.padding)
+    return Pending(operation, sources, shape, image_shapes(sources[0], shape), moves_levels=True)
 
 
 def _average_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer, (source,) = inner_layer(call.layer), sources
     check_channels_last(layer, name)
-    window, strides = tuple(layer.pool_size), tuple(layer.strides)
-    fits = all(size % step == 0 for size, step in zip(source.shape, strides, strict=False))
+    window, strides = rows_and_columns(layer.pool_size), rows_and_columns(layer.strides)
+    image, _ = image_shapes(source, shape)
+    fits = all(size % step == 0 for size, step in zip(image, strides, strict=False))
     if layer.padding == "same" and not (fits and window == strides):
         raise ValueError(
             f"`model`: {name!r} must average whole windows, got padding 'same' with windows "
-            f"{window} at strides {strides} over {source.shape[:2]}."
+            f"{window} at strides {strides} over {image[:2]}."
         )
     share = np.full(source.shape[-1], 1.0 / math.prod(window))
     return by_ones(name, source, window, strides, shape, Origin(share))
@@ -206,36 +208,43 @@ def _global_max_pool(
 ) -> Pending:
     (source,) = sources
     check_channels_last(inner_layer(call.layer), name)
-    height, width, channels = source.shape
+    image, _ = image_shapes(source, shape)
+    height, width, channels = image
     operation = MaxPool2D(name, (source.name,), "", (height, width))
-    inner_shapes = (source.shape, (1, 1, channels))
+    inner_shapes = (image, (1, 1, channels))
     return Pending(operation, sources, shape, inner_shapes, moves_levels=True)
 
 
 def _pad(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer = inner_layer(call.layer)
     check_channels_last(layer, name)
-    amounts = (*(tuple(pair) for pair in layer.padding), (0, 0))
+    amounts = _edges(layer.padding)
     return Pending(Pad(name, (sources[0].name,), "", amounts), sources, shape, moves_levels=True)
 
 
 def _crop(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer = inner_layer(call.layer)
     check_channels_last(layer, name)
-    rows, columns = (tuple(pair) for pair in layer.cropping)
-    operation = Crop2D(name, (sources[0].name,), "", (rows, columns))
+    operation = Crop(name, (sources[0].name,), "", _edges(layer.cropping))
     return Pending(operation, sources, shape, moves_levels=True)
+
+
+def _edges(amounts: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+    """(before, after) of each axis, from what layers have of those of space."""
+    pairs = amounts if isinstance(amounts[0], Sequence) else (amounts,)
+    return (*((before, after) for before, after in pairs), (0, 0))
 
 
 def _up_sample(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer = inner_layer(call.layer)
     check_channels_last(layer, name)
-    if layer.interpolation != "nearest":
+    if getattr(layer, "interpolation", "nearest") != "nearest":
         raise ValueError(
             f"`model`: {name!r} must have the interpolation 'nearest', got {layer.interpolation!r}."
         )
-    operation = UpSample2D(name, (sources[0].name,), "", tuple(layer.size))
-    return Pending(operation, sources, shape, moves_levels=True)
+    sizes = layer.size if isinstance(layer.size, Sequence) else (layer.size,)
+    operation = UpSample2D(name, (sources[0].name,), "", rows_and_columns(sizes))
+    return Pending(operation, sources, shape, image_shapes(sources[0], shape), moves_levels=True)
 
 
 def _flatten(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
@@ -259,19 +268,25 @@ _NO_OPERATION = frozenset(
         "SpatialDropout2D",
     ]
 )
-_OPERATIONS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pending]] = {
+_ON_ANY = {
     "Add": _add,
-    "AveragePooling2D": _average_pool,
-    "Conv2D": conv2d,
-    "Conv2DTranspose": transposed,
-    "Cropping2D": _crop,
     "Dense": dense,
-    "DepthwiseConv2D": depthwise,
     "Flatten": _flatten,
-    "GlobalAveragePooling2D": _global_average_pool,
-    "GlobalMaxPooling2D": _global_max_pool,
-    "MaxPooling2D": _max_pool,
     "Reshape": _reshape,
-    "UpSampling2D": _up_sample,
-    "ZeroPadding2D": _pad,
+}
+_ON_SPACE = {
+    "AveragePooling{}D": _average_pool,
+    "Conv{}D": convolution,
+    "Conv{}DTranspose": transposed,
+    "Cropping{}D": _crop,
+    "DepthwiseConv{}D": depthwise,
+    "GlobalAveragePooling{}D": _global_average_pool,
+    "GlobalMaxPooling{}D": _global_max_pool,
+    "MaxPooling{}D": _max_pool,
+    "UpSampling{}D": _up_sample,
+    "ZeroPadding{}D": _pad,
+}
+_OPERATIONS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pending]] = {
+    **_ON_ANY,
+    **{name.format(rank): read for name, read in _ON_SPACE.items() for rank in (1, 2)},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,18 +61,12 @@ def snap(
             if a layer with weights is called more than once.
     """
     check_storage(storage)
-    before = fold_model(model)
+    before = fold_model(model, always_rounds=True)
     _check_called_once(before)
     if examples is not None:
         _check_examples(examples, model)
     snapped = copy_model(model)
-    solved: dict[str, SnappedChannels] = {}
-    scales = choose_scales(
-        before,
-        lambda operation, known, largest: _exact_scale(
-            operation, before, known, largest, storage, solved
-        ),
-    )
+    scales, solved = choose_scales(before, _Solver(before, storage))
     _adopt_scales(fold_model(snapped), scales)
     layers, after = _snap_operations(snapped, storage, solved, verbose)
     report = SnapReport(
@@ -252,22 +246,38 @@ def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarr
     return same & near & now.exact
 
 
-def _exact_scale(
-    operation: Operation,
-    folded: FoldedModel,
-    scales: Mapping[str, np.float32],
-    largest: float,
-    storage: str,
-    solved: dict[str, SnappedChannels],
-) -> np.float32:
-    """The output scale at which an operation is exact whose own scale stays; notes its channels."""
-    tensors = {
-        name: dataclasses.replace(folded.tensors[name], scale=scales[name])
-        for name in (*operation.inputs, operation.output)
-    }
-    channels, rounding = channels_of(operation, tensors, storage)
-    free = operation.kernel.origin.has_free_bias
-    scale, solved[operation.name] = snap_output_scale(
-        channels, rounding, offset_is_free=free, largest=largest
-    )
-    return scale
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Solver:
+    """Scales for the kernels of a storage; see `tensor_scales.Solver`."""
+
+    folded: FoldedModel
+    storage: str
+
+    def output_scale(
+        self,
+        operation: Operation,
+        scales: Mapping[str, np.float32],
+        largest: float,
+        accepts: Callable[[np.float32], bool],
+    ) -> tuple[np.float32, SnappedChannels]:
+        return snap_output_scale(
+            *self._channels(operation, scales),
+            offset_is_free=operation.kernel.origin.has_free_bias,
+            largest=largest,
+            accepts=accepts,
+        )
+
+    def is_exact(self, operation: Operation, scales: Mapping[str, np.float32]) -> bool:
+        channels, rounding = self._channels(operation, scales)
+        free = operation.kernel.origin.has_free_bias
+        found = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=free)
+        return bool(found.exact.all())
+
+    def _channels(
+        self, operation: Operation, scales: Mapping[str, np.float32]
+    ) -> tuple[Channels, Rounding]:
+        tensors = {
+            name: dataclasses.replace(self.folded.tensors[name], scale=scales[name])
+            for name in (*operation.inputs, operation.output)
+        }
+        return channels_of(operation, tensors, self.storage)

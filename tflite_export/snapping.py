@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -98,6 +99,7 @@ def snap_output_scale(
     *,
     offset_is_free: bool = True,
     largest: float = math.inf,
+    accepts: Callable[[np.float32], bool] = lambda scale: True,
 ) -> tuple[np.float32, SnappedChannels]:
     """Returns an output scale at which the kernels agree on all channels, and the channels.
 
@@ -108,6 +110,8 @@ def snap_output_scale(
         rounding: As for `snap_channels`; `output_scale` is the wanted one.
         offset_is_free: Whether each channel may take an offset of its own.
         largest: The largest output scale that may be taken, unless the wanted one is larger.
+        accepts: Whether others that write this output agree to a scale; only where none is found
+            at which all do is theirs left out of account.
 
     Returns:
         The output's float32 scale, and the channels in levels of it: their moves tell by how much
@@ -151,10 +155,10 @@ def snap_output_scale(
                 (found.bias[:, k], found.middle[:, k]),
                 offset_is_free,
             )
+            if result.exact.all() and accepts(chosen):
+                return chosen, result
             if best is None or result.exact.sum() > best[1].exact.sum():
                 best = chosen, result
-            if best[1].exact.all():
-                return best
     assert best is not None
     return best
 

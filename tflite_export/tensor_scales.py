@@ -1,7 +1,6 @@
 """The scales of a network's tensors, moved to where its sums and means are exact on every kernel.
 
-A scale is bound by what its tensor meets: what moves levels keeps it, and what would be rounded
-again onto a grid that is almost its own takes that grid's, as branches of a concatenation do; a sum
+A scale is bound by what its tensor meets: tensors of one group (`scale_groups`) have one; a sum
 needs scales whose ratios are fractions with an odd denominator, so that no sum is a tie; a mean,
 and a layer whose weights' step is fixed, can only be exact for some scales of its output.
 """
@@ -10,67 +9,154 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel
 from tflite_export.graph_reader import FoldedModel
-from tflite_export.integer_model import (
-    Add,
-    DepthwiseConv2D,
-    Move,
-    Operation,
-    Shift,
-    Tensor,
-)
+from tflite_export.integer_model import Add, Operation, Tensor
+from tflite_export.scale_groups import has_fixed_scale, one_scale_groups, rounds_again
 from tflite_export.snapping_sum import check_sum, snap_sum
-
-# Rounding errors grow by as much where scales that differ become one, and an operation is saved.
-_NEAR = 0.05
+from tflite_export.snapping_values import SnappedChannels
 
 Scales = dict[str, np.float32]
-OutputScale = Callable[[Operation, Mapping[str, np.float32], float], np.float32]
 
 
-def choose_scales(folded: FoldedModel, output_scale: OutputScale) -> Scales:
+class Solver(Protocol):
+    """What is known of the kernels on which a network will run."""
+
+    def output_scale(
+        self,
+        operation: Operation,
+        scales: Scales,
+        largest: float,
+        accepts: Callable[[np.float32], bool],
+    ) -> tuple[np.float32, SnappedChannels]:
+        """Returns an output scale at which an operation whose own scale stays is exact.
+
+        Args:
+            operation: The operation.
+            scales: Those known so far.
+            largest: The largest output scale that may be taken.
+            accepts: Whether others can have an output scale, too.
+
+        Returns:
+            The scale, and the operation's channels at it.
+        """
+
+    def is_exact(self, operation: Operation, scales: Scales) -> bool:
+        """Returns whether all kernels round an operation alike, at some scales."""
+
+
+def choose_scales(folded: FoldedModel, solver: Solver) -> tuple[Scales, dict[str, SnappedChannels]]:
     """Returns a scale for each tensor of a network, near the scale that it has.
 
+    What a concatenation joins keeps a scale of its own where kernels can round it again alike, and
+    takes the concatenation's otherwise.
+
     Args:
-        folded: The network.
-        output_scale: `output_scale(operation, scales, largest)` returns the scale, at most the
-            largest, at which the output of an operation whose own scale cannot move is exact, given
-            the scales known so far.
+        folded: The network; its concatenations round all that they join.
+        solver: For its kernels.
+
+    Returns:
+        Tensor name -> scale; operation name -> its channels, where its output's scale was chosen
+        for it.
     """
-    return _Chooser(folded, output_scale).choose()
+    forced: list[Operation] = []
+    tried = []
+    while True:
+        groups = one_scale_groups(folded, forced)
+        scales, solved = _Chooser(folded, solver, groups).choose()
+        inexact = [
+            operation
+            for operation in folded.operations
+            if has_fixed_scale(operation)
+            and groups[operation.inputs[0]] != groups[operation.output]
+            and not solver.is_exact(operation, scales)
+        ]
+        tried.append((len(inexact), scales, solved))
+        missed = [op for op in inexact if op not in forced and rounds_again(op, folded)]
+        if not missed:
+            _, scales, solved = min(tried, key=lambda each: each[0])
+            return scales, solved
+        forced += missed
 
 
 class _Chooser:
     """Goes through the operations in order and binds their outputs' scales."""
 
-    def __init__(self, folded: FoldedModel, output_scale: OutputScale):
+    def __init__(self, folded: FoldedModel, solver: Solver, groups: dict[str, str]):
         self._folded = folded
-        self._output_scale = output_scale
-        self._groups = _one_scale_groups(folded)
+        self._solver = solver
+        self._groups = groups
         self._bound: set[str] = set()
         self._scales: Scales = {}
+        self._solved: dict[str, SnappedChannels] = {}
         for group in set(self._groups.values()):
             names = [name for name, own in self._groups.items() if own == group]
             largest = max(folded.tensors[name].scale for name in names)
             self._scales.update(dict.fromkeys(names, largest))
 
-    def choose(self) -> Scales:
+    def choose(self) -> tuple[Scales, dict[str, SnappedChannels]]:
         for name in self._folded.inputs:
             self._bind(name)
         for operation in self._folded.operations:
             if isinstance(operation, Add):
                 self._choose_sum(operation)
-            elif self._wants_output_scale(operation) and not self._is_settled(operation):
-                largest = self._largest(operation.output)
-                self._set(operation.output, self._output_scale(operation, self._scales, largest))
-                for name in (*operation.inputs, operation.output):
-                    self._bind(name)
-        return self._scales
+            elif self._wants_output_scale(operation) and not self._is_bound(operation.output):
+                self._choose_output(operation)
+        return self._scales, self._solved
+
+    def _choose_output(self, operation: Operation) -> None:
+        """Chooses a scale for all operations that write its group, once the last is reached."""
+        writers = self._fixed_writers(operation.output) or [operation]
+        if operation is not writers[-1]:
+            return
+        leader, *others = sorted(writers, key=lambda each: rounds_again(each, self._folded))
+        for name in leader.inputs:
+            self._bind(name)
+        free = [
+            other
+            for other in others
+            if rounds_again(other, self._folded) and not self._is_bound(other.inputs[0])
+        ]
+
+        def accepts(scale: np.float32) -> bool:
+            return all(
+                self._solver.is_exact(other, {**self._scales, other.output: scale})
+                for other in others
+                if other not in free
+            )
+
+        largest = self._largest(leader.output)
+        scale, self._solved[leader.name] = self._solver.output_scale(
+            leader, self._scales, largest, accepts
+        )
+        self._set(leader.output, scale)
+        self._bind(leader.output)
+        for other in others:
+            if other in free and not self._is_bound(other.inputs[0]):
+                self._choose_input(other)
+            self._bind(other.inputs[0])
+
+    def _choose_input(self, operation: Operation) -> None:
+        """Chooses the scale of what an operation rounds again, whose output has its own."""
+        source, output = operation.inputs[0], operation.output
+        wanted, _ = self._solver.output_scale(operation, self._scales, math.inf, lambda scale: True)
+        scale = self._scales[source] * (self._scales[output] / wanted)
+        self._set(source, np.float32(min(scale, self._largest(source))))
+
+    def _fixed_writers(self, name: str) -> list[Operation]:
+        """The operations of fixed scale that write a tensor's group and do not read it."""
+        group = self._groups[name]
+        return [
+            operation
+            for operation in self._folded.operations
+            if has_fixed_scale(operation)
+            and self._groups[operation.output] == group != self._groups[operation.inputs[0]]
+        ]
 
     def _choose_sum(self, operation: Add) -> None:
         """Moves what this sum alone reads; what others read as well, where that is too little."""
@@ -101,12 +187,15 @@ class _Chooser:
 
     def _wants_output_scale(self, operation: Operation) -> bool:
         """Whether an operation's output, rather than its weights, should take the move."""
-        if self._has_fixed_scale(operation):
-            return True
+        if has_fixed_scale(operation):
+            return operation in self._fixed_writers(operation.output)
         kernel = getattr(operation, "kernel", None)
         if not isinstance(kernel, FoldedKernel) or kernel.origin.scale_freedom != "layer":
             return False
-        return not any(isinstance(reader, Add) for reader in self._readers(operation.output))
+        return not (
+            self._fixed_writers(operation.output)
+            or any(isinstance(reader, Add) for reader in self._readers(operation.output))
+        )
 
     def _readers(self, name: str) -> list[Operation]:
         """The operations that read a tensor, or one that must have its scale."""
@@ -116,10 +205,6 @@ class _Chooser:
             for op in self._folded.operations
             if any(self._groups[source] == group for source in op.inputs)
         ]
-
-    def _has_fixed_scale(self, operation: Operation) -> bool:
-        kernel = getattr(operation, "kernel", None)
-        return isinstance(kernel, FoldedKernel) and kernel.origin.scale_freedom == "none"
 
     def _tensor(self, name: str) -> Tensor:
         return dataclasses.replace(self._folded.tensors[name], scale=self._scales[name])
@@ -131,62 +216,5 @@ class _Chooser:
     def _bind(self, name: str) -> None:
         self._bound.add(self._groups[name])
 
-    def _is_settled(self, operation: Operation) -> bool:
-        """Whether an operation's output has its scale for good, or that of the input."""
-        output = self._groups[operation.output]
-        return output in self._bound or output == self._groups[operation.inputs[0]]
-
     def _is_bound(self, name: str) -> bool:
         return self._groups[name] in self._bound
-
-
-def _one_scale_groups(folded: FoldedModel) -> dict[str, str]:
-    """Tensor name -> a name that stands for all tensors that must have its scale."""
-    parent = {name: name for name in folded.tensors}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    def join(names: Iterable[str]) -> None:
-        first, *rest = names
-        for name in rest:
-            parent[find(name)] = find(first)
-
-    for operation in folded.operations:
-        if isinstance(operation, (Move, Shift)):
-            join((operation.output, *operation.inputs))
-    by_quantizer: dict[int, list[str]] = {}
-    for name, (_, variables) in folded.quantizers.items():
-        by_quantizer.setdefault(id(next(iter(variables.values()))), []).append(name)
-    for names in by_quantizer.values():
-        join(names)
-    for operation in folded.operations:
-        if _rounds_again(operation, folded.tensors):
-            both = {find(operation.inputs[0]), find(operation.output)}
-            names = [name for name in parent if find(name) in both]
-            if _are_near(names, folded):
-                join(names)
-    return {name: find(name) for name in parent}
-
-
-def _rounds_again(operation: Operation, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether an operation takes levels to as many of another scale and does nothing else."""
-    kernel = getattr(operation, "kernel", None)
-    source, output = tensors[operation.inputs[0]], tensors[operation.output]
-    return (
-        isinstance(operation, DepthwiseConv2D)
-        and (source.low, source.high) == (output.low, output.high)
-        and isinstance(kernel, FoldedKernel)
-        and kernel.origin.scale_freedom == "none"
-        and kernel.integers.shape[:3] == (1, 1, 1)
-        and bool((kernel.integers * kernel.scale == 1).all() and not kernel.bias.any())
-    )
-
-
-def _are_near(names: Sequence[str], folded: FoldedModel) -> bool:
-    """Whether tensors can have one scale: the largest of theirs, within `_NEAR` of the smallest."""
-    scales = [folded.tensors[name].scale for name in names]
-    limit = min(folded.largest_scales.get(name, math.inf) for name in names)
-    return bool(max(scales) <= min((1 + _NEAR) * min(scales), limit))

@@ -20,11 +20,13 @@ from wrpn_tf.accelerator import (
 
 
 def starts_of_windows(length, kernel, stride, dilation, padding):
-    """Where windows begin along an axis, by TensorFlow's documentation of padding."""
+    """Where windows begin along an axis, by TensorFlow's and Keras' documentation of padding."""
     reach = dilation * (kernel - 1) + 1
     if padding == "valid":
         return [start for start in range(0, length, stride) if start + reach <= length]
     outputs = math.ceil(length / stride)
+    if padding == "causal":
+        return [index * stride - reach + 1 for index in range(outputs)]
     before = max((outputs - 1) * stride + reach - length, 0) // 2
     return [index * stride - before for index in range(outputs)]
 
@@ -53,7 +55,7 @@ def grouped(windows, size):
 @st.composite
 def maps_and_shapes(draw):
     small = st.tuples(st.integers(1, 3), st.integers(1, 3))
-    padding = draw(st.sampled_from(["same", "valid"]))
+    padding = draw(st.sampled_from(["same", "valid", "causal"]))
     kernel, dilation = draw(small), draw(small)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     least = reach if padding == "valid" else [1, 1]

@@ -59,3 +59,10 @@ def test_arguments_of_conv2d_that_do_not_fit_are_refused(change, error, message)
 def test_shapes_that_do_not_fit_are_refused(layer, q, n):
     with pytest.raises(ValueError, match=r"`(q|n|groups)`.* got "):
         layer(q, n, num_bits=2, array=ARRAY)
+
+
+def test_a_transposed_convolution_is_not_causal():
+    with pytest.raises(
+        ValueError, match=r"`padding` must be one of \('same', 'valid'\), got 'causal'"
+    ):
+        conv2d_transpose(Q, np.zeros((3, 3, 6, 4), int), num_bits=2, array=ARRAY, padding="causal")

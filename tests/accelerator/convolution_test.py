@@ -90,6 +90,29 @@ def test_extremes(extreme):
     assert {trace.smallest, trace.largest} == {0, extreme * 127 * 9 * 64}
 
 
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 3)])
+def test_a_causal_convolution_of_one_row_is_keras_conv1d(stride, dilation):
+    generator = np.random.default_rng(stride + dilation)
+    q, n = random_levels(generator, (2, 11, 3), -4), random_weights(generator, (4, 3, 5), 3)
+    out, trace = conv2d(
+        q[:, np.newaxis],
+        n[np.newaxis],
+        num_bits=3,
+        array=ARRAY,
+        low=-4,
+        strides=(1, stride),
+        dilation=(1, dilation),
+        padding="causal",
+    )
+    layer = tf.keras.layers.Conv1D(
+        5, 4, stride, "causal", dilation_rate=dilation, use_bias=False, dtype="float64"
+    )
+    layer.build((None, None, 3))
+    layer.set_weights([n])
+    np.testing.assert_array_equal(out[:, 0], layer(q.astype(float)))
+    assert trace.dram.activation_reads == 11 * 3 * 8  # the zeros in front are not read
+
+
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_groups(groups):
     generator = np.random.default_rng(2)

@@ -28,26 +28,31 @@ def small_model(flavor):
     return flavor.keras.Model(inputs, x)
 
 
+def sequence_model(flavor):
+    """The kernels that the array runs on sequences."""
+    layers = flavor.keras.layers
+    inputs = flavor.keras.Input((12, 4))
+    x = layers.Conv1D(8, 3, padding="causal", dilation_rate=2, activation="relu")(inputs)
+    x = layers.Conv1D(8, 3, strides=2, padding="same", groups=2, activation="relu")(x)
+    x = layers.SeparableConv1D(6, 2, activation="relu")(layers.DepthwiseConv1D(3)(x))
+    x = layers.Conv1DTranspose(4, 3, strides=2, activation="relu")(x)
+    return flavor.keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+
+
 @functools.cache
 def float_model(flavor):
     return small_model(flavor)
 
 
-@functools.cache
-def quantized_model(flavor):
-    model = wrpn_tf.quantize_model(float_model(flavor), num_bits_weight=3, num_bits_activation=4)
-    wrpn_tf.calibrate(model, images(), verbose=0)
-    return model
-
-
-def images():
-    return np.random.default_rng(0).uniform(0, 1, (2, 8, 8, 4)).astype("float32")
-
-
-def test_the_array_costs_what_a_simulation_counts(flavor):
-    profile = ModelProfile(quantized_model(flavor))
+@pytest.mark.parametrize("build", [small_model, sequence_model])
+def test_the_array_costs_what_a_simulation_counts(flavor, build):
+    model = wrpn_tf.quantize_model(build(flavor), num_bits_weight=3, num_bits_activation=4)
+    shape = (2, *model.input_shape[1:])
+    examples = np.random.default_rng(0).uniform(0, 1, shape).astype("float32")
+    wrpn_tf.calibrate(model, examples, verbose=0)
+    profile = ModelProfile(model)
     for array in (SystolicArray(), SystolicArray(rows=4, cols=16, dataflow="ws")):
-        simulated = wrpn_tf.simulate(quantized_model(flavor), images(), array=array).layers
+        simulated = wrpn_tf.simulate(model, examples, array=array).layers
         costs = array_costs(profile, array)
         assert [cost.num_bits_weight for cost in costs] == [x.num_bits_weight for x in simulated]
         for cost, layer in zip(costs, simulated, strict=True):

@@ -167,8 +167,24 @@ def u_net(flavor):
     return flavor.keras.Model(inputs, L.Conv2D(2, 1, activation="sigmoid")(x))
 
 
+def sequence(flavor):
+    """Every layer of sequences, down and up again."""
+    L = flavor.layers
+    inputs = flavor.keras.Input((24, 3))
+    x = L.Conv1D(8, 5, padding="causal", dilation_rate=2, activation="relu")(inputs)
+    x = L.Conv1D(8, 3, strides=2, padding="same", groups=2, use_bias=False)(x)
+    x = L.MaxPooling1D(2, 1)(L.ReLU()(L.BatchNormalization()(x)))
+    x = L.Cropping1D((1, 0))(L.ZeroPadding1D((2, 1))(x))
+    x = L.SeparableConv1D(12, 3, padding="same", use_bias=False)(x)
+    x = L.AveragePooling1D(2)(L.ReLU()(L.BatchNormalization()(x)))
+    x = L.Conv1DTranspose(6, 3, strides=2, padding="same", activation="relu")(x)
+    x = L.DepthwiseConv1D(3, activation="relu")(L.UpSampling1D(3)(x))
+    parts = [L.GlobalAveragePooling1D()(x), L.GlobalMaxPooling1D()(x)]
+    return flavor.keras.Model(inputs, L.Dense(5)(L.Concatenate()(parts)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [decoder, separable, inception, u_net])
+@pytest.mark.parametrize("build", [decoder, separable, inception, u_net, sequence])
 @pytest.mark.parametrize(
     ("flavor_name", "bits", "storage"),
     [("keras", (2, 8), "int8"), ("keras", (3, 3), "int4"), ("tf_keras", (4, 8), "int2")],

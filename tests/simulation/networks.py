@@ -96,6 +96,27 @@ def mixed(flavor):
     return flavor.keras.Model(image, outputs, name="mixed")
 
 
+def sequence(flavor):
+    """Every kind of layer of sequences, on 16 steps of 0..255."""
+    layers = flavor.layers
+    steps = flavor.keras.Input((16, 3), name="steps")
+    x = layers.Rescaling(1 / 128, offset=-1)(steps)
+    x = layers.Conv1D(6, 3, dilation_rate=2, padding="causal", use_bias=False, name="causal")(x)
+    x = layers.ReLU(name="causal_relu")(_norm(layers, x))
+    x = layers.Conv1D(4, 3, groups=2, strides=2, padding="same", activation="relu", name="gr")(x)
+    y = layers.DepthwiseConv1D(3, depth_multiplier=2, padding="same", name="depthwise")(x)
+    y = layers.SeparableConv1D(4, 2, activation="relu", name="sep")(layers.ZeroPadding1D((1, 0))(y))
+    z = layers.Conv1DTranspose(4, 3, strides=2, padding="same", name="upwards")(y)
+    z = layers.MaxPooling1D(2)(layers.ReLU(name="up_relu")(_norm(layers, z)))
+    parts = [
+        layers.AveragePooling1D(3, 2, padding="same", name="average")(layers.Cropping1D(1)(z)),
+        layers.GlobalAveragePooling1D(name="mean", keepdims=True)(z),
+        layers.GlobalMaxPooling1D(keepdims=True)(layers.UpSampling1D(2)(z)),
+    ]
+    x = layers.Flatten()(layers.Concatenate(axis=1, name="joined")(parts))
+    return flavor.keras.Model(steps, layers.Dense(3, name="logits")(x), name="sequence")
+
+
 def shared(flavor):
     """One convolution three times, on two inputs and on itself; a nested model; a dense map."""
     layers = flavor.layers

@@ -43,6 +43,13 @@ def test_windows_are_averaged_without_their_padding(pool, strides, padding, befo
         )
 
 
+def test_sequences_are_averaged_as_images_of_one_row():
+    integers = np.random.default_rng(1).integers(-128, 128, (2, 7, 3)).astype(np.int32)
+    result = real(mean_over_windows(integers, 0.5, (3,), (2,), "same"))
+    image = real(mean_over_windows(integers[:, np.newaxis], 0.5, (1, 3), (1, 2), "same"))
+    np.testing.assert_array_equal(result, image[:, 0])
+
+
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_global_pooling_averages_all_positions(keepdims):
     integers = np.arange(2 * 3 * 4 * 5, dtype=np.int32).reshape(2, 3, 4, 5)

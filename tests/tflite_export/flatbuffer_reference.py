@@ -212,10 +212,11 @@ def _(operation: im.Pad, sources, model):
 
 
 @_compute.register
-def _(operation: im.Crop2D, sources, model):
-    (top, bottom), (left, right) = operation.amounts
-    rows, columns = sources[0].shape[:2]
-    return sources[0][top : rows - bottom, left : columns - right]
+def _(operation: im.Crop, sources, model):
+    result = sources[0]
+    for axis, (before, after) in enumerate(operation.amounts):
+        result = np.take(result, range(before, result.shape[axis] - after), axis)
+    return result
 
 
 @_compute.register

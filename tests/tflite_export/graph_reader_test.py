@@ -338,14 +338,42 @@ def test_edges_cut_off_and_pixels_repeated(flavor):
     )
     folded = read(model)
     assert outline(folded.operations) == [
-        "Crop2D crop <- image",
+        "Crop crop <- image",
         "Conv2D conv <- crop",
         "UpSample2D zoom <- conv",
         "Conv2D head <- zoom",
     ]
     crop, _, zoom, _ = folded.operations
-    assert (crop.amounts, zoom.size) == (((1, 0), (2, 1)), (2, 3))
+    assert (crop.amounts, zoom.size) == (((1, 0), (2, 1), (0, 0)), (2, 3))
     assert [folded.tensors[name].shape for name in ("crop", "zoom")] == [(7, 5, 3), (14, 15, 4)]
+
+
+def test_a_sequence_is_an_image_of_one_row(flavor):
+    L = flavor.layers
+    layers = [
+        L.Conv1D(4, 3, dilation_rate=2, padding="causal", activation="relu", name="conv"),
+        L.MaxPooling1D(2, name="pool"),
+        L.Cropping1D((2, 1), name="crop"),
+        L.Dense(2, name="head"),
+    ]
+    folded = read(chain(flavor, *layers, shape=(12, 3)))
+    assert outline(folded.operations) == [
+        "Reshape conv/image <- image",
+        "Pad conv/causal <- conv/image",
+        "Conv2D conv/flat <- conv/causal",
+        "Reshape conv <- conv/flat",
+        "Reshape pool/image <- conv",
+        "MaxPool2D pool/flat <- pool/image",
+        "Reshape pool <- pool/flat",
+        "Crop crop <- pool",
+        "FullyConnected head <- crop",
+    ]
+    pad, conv, pool = (folded.operations[i] for i in (1, 2, 5))
+    assert pad.amounts == ((0, 0), (4, 0), (0, 0))
+    assert (conv.strides, conv.padding, conv.dilation) == ((1, 1), "valid", (1, 2))
+    assert conv.kernel.integers.shape == (4, 1, 3, 3)
+    assert (pool.pool, pool.strides) == ((1, 2), (1, 2))
+    assert folded.tensors["crop"].shape == (3, 4)
 
 
 @pytest.mark.parametrize("written", ["argument", "layer", "operation"])

@@ -98,7 +98,7 @@ def test_unknown_layers_are_named_with_what_is_known(make, words):
     message = refusal(quantized(chain(KERAS, *layers)))
     assert words in message
     assert "has no integer form" in message
-    assert "Conv2D, Conv2DTranspose, Cropping2D" in message
+    assert "Conv2D, Conv2DTranspose, Cropping1D" in message
 
 
 def test_an_input_that_nothing_rounds_is_refused():

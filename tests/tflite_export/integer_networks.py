@@ -108,7 +108,7 @@ def varied(seed=0) -> im.IntegerModel:
     x = b.move("concat", im.Concatenation, [y, z], (3, 3, 8), axis=3)
     x = b.move("pad", im.Pad, [x], (5, 4, 8), amounts=((1, 1), (0, 1), (0, 0)))
     x = b.move("up_sample", im.UpSample2D, [x], (10, 12, 8), size=(2, 3))
-    x = b.move("crop", im.Crop2D, [x], (5, 4, 8), amounts=((4, 1), (3, 5)))
+    x = b.move("crop", im.Crop, [x], (5, 4, 8), amounts=((4, 1), (3, 5), (0, 0)))
     x = b.conv("signed", x, 5, 3, low=-8, high=7)
     x = b.move("flat", im.Reshape, [x], (100,))
     x = b.dense("logits", x, 10)

@@ -57,7 +57,7 @@ class ConvolutionShape:
         kernel_size: Height and width; one number stands for both, here and below.
         strides: Of the windows.
         dilation: Distance between the values of a window.
-        padding: "same" or "valid", as TensorFlow's.
+        padding: "same" or "valid", as TensorFlow's, or "causal", as Keras' `Conv1D`'s.
         input_channels: Of a group.
         output_channels: Of a group: how often a value is used at one tap.
         groups: Of channels, each with its own filters.

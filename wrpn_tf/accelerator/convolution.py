@@ -47,7 +47,7 @@ def conv2d(
         array: On which it runs.
         low: The smallest level, in -255..0.
         strides: Of the windows.
-        padding: "same" or "valid", as TensorFlow's.
+        padding: "same" or "valid", as TensorFlow's, or "causal", as Keras' `Conv1D`'s.
         dilation: Distance between the values of a window.
         groups: Of channels, each with its own filters.
         max_rows: At most so many windows are written out at a time; None: all. The result is the

@@ -55,7 +55,7 @@ def conv2d_transpose(
             f"`q` must be [batch, height, width, channels] and `n` [height, width, filters, "
             f"channels], got shapes {u.shape} and {kernel.shape}."
         )
-    check_padding(padding)
+    check_padding(padding, ("same", "valid"))
     steps = pair("strides", strides)
     batch, rows, cols, channels = u.shape
     height, width, filters, _ = kernel.shape

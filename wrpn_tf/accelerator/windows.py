@@ -7,8 +7,8 @@ from typing import Literal
 
 from wrpn_tf.accelerator.checks import check_int
 
-Padding = Literal["same", "valid"]
-PADDINGS = ("same", "valid")
+Padding = Literal["same", "valid", "causal"]
+PADDINGS = ("same", "valid", "causal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,8 @@ def window_axis(length: int, kernel: int, stride: int, dilation: int, padding: P
     """Returns the windows of a convolution along an axis.
 
     "valid": every window lies inside. "same": ceil(length / stride) windows; what they reach
-    beyond the input is split evenly, the odd one after.
+    beyond the input is split evenly, the odd one after. "causal": as many, which end at the values
+    that they stand for and reach beyond the input before it alone.
 
     Raises:
         ValueError: If no window fits.
@@ -41,6 +42,8 @@ def window_axis(length: int, kernel: int, stride: int, dilation: int, padding: P
             raise ValueError(f"`n` reaches over {reach} values, but `q` has only {length}.")
         return Axis(0, 0, (length - reach) // stride + 1)
     outputs = -(-length // stride)
+    if padding == "causal":
+        return Axis(reach - 1, 0, outputs)
     total = max((outputs - 1) * stride + reach - length, 0)
     return Axis(total // 2, total - total // 2, outputs)
 
@@ -70,11 +73,11 @@ def pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     return check_int(name, both[0], 1), check_int(name, both[1], 1)
 
 
-def check_padding(padding: str) -> None:
+def check_padding(padding: str, known: tuple[str, ...] = PADDINGS) -> None:
     """Checks the name of a padding.
 
     Raises:
-        ValueError: If it is not "same" or "valid".
+        ValueError: If it is none of the known ones.
     """
-    if padding not in PADDINGS:
-        raise ValueError(f"`padding` must be one of {PADDINGS}, got {padding!r}.")
+    if padding not in known:
+        raise ValueError(f"`padding` must be one of {known}, got {padding!r}.")

@@ -146,6 +146,7 @@ _BY_KIND: dict[Kind, Rule] = {
 }
 _BY_FUNCTION: dict[str, Rule] = {
     "Add": _add,
+    "AveragePooling1D": _average,
     "AveragePooling2D": _average,
     "GlobalAveragePooling1D": _average_all,
     "GlobalAveragePooling2D": _average_all,

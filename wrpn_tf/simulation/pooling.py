@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,18 +14,18 @@ _INT32_LARGEST = 2**31 - 1
 
 
 def mean_over_windows(
-    integers: Integers, scale: float, pool: tuple[int, int], strides: tuple[int, int], padding: str
+    integers: Integers, scale: float, pool: Sequence[int], strides: Sequence[int], padding: str
 ) -> Pending:
     """Returns the mean of each window; padding is in no mean, as in Keras.
 
     Args:
-        integers: Levels, int32 [batch, height, width, channels].
+        integers: Levels, int32 [batch, height, width, channels], or [batch, length, channels].
         scale: Distance between levels.
-        pool: Rows and columns of a window.
-        strides: Rows and columns between windows.
+        pool: Size of a window along each axis of space.
+        strides: Distance between windows along each axis of space.
         padding: `"same"` or `"valid"`.
     """
-    ones = np.ones((1, *integers.shape[1:3], 1), np.int32)
+    ones = np.ones((1, *integers.shape[1:-1], 1), np.int32)
     counts = _window_sums(ones, pool, strides, padding)
     sums = _window_sums(integers, pool, strides, padding)
     return Pending(((sums, scale),), divisor=counts.astype(np.float64))
@@ -44,19 +46,19 @@ def mean_over_space(integers: Integers, scale: float, keepdims: bool) -> Pending
 
 
 def _window_sums(
-    integers: Integers, pool: tuple[int, int], strides: tuple[int, int], padding: str
+    integers: Integers, pool: Sequence[int], strides: Sequence[int], padding: str
 ) -> Integers:
-    """The sum of each window of the axes 1 and 2, padded with 0."""
-    sides = zip(integers.shape[1:3], pool, strides, strict=True)
+    """The sum of each window over all axes but the first and the last, padded with 0."""
+    sides = zip(integers.shape[1:-1], pool, strides, strict=True)
     spans = [_span(*side, padding) for side in sides]
     amounts = [(before, after) for before, after, _ in spans]
     padded = np.pad(integers, [(0, 0), *amounts, (0, 0)])
-    rows, columns = (count for _, _, count in spans)
-    total = np.zeros((len(integers), rows, columns, integers.shape[3]), np.int32)
-    for row in range(pool[0]):
-        for column in range(pool[1]):
-            last = row + strides[0] * (rows - 1) + 1, column + strides[1] * (columns - 1) + 1
-            total += padded[:, row : last[0] : strides[0], column : last[1] : strides[1]]
+    counts = [count for _, _, count in spans]
+    total = np.zeros((len(integers), *counts, integers.shape[-1]), np.int32)
+    for starts in itertools.product(*map(range, pool)):
+        steps = zip(starts, counts, strides, strict=True)
+        taken = (slice(start, start + stride * (n - 1) + 1, stride) for start, n, stride in steps)
+        total += padded[(slice(None), *taken)]
     return total
 
 
