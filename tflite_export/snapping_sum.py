@@ -18,6 +18,8 @@ from tflite_export.integer_model import Tensor
 from tflite_export.requantization import ALL_KERNELS
 
 _LARGEST_DENOMINATOR = 255
+# Where an output is so coarse that the finer addend has fewer numerators up to there: its largest.
+_FEW_NUMERATORS, _LARGEST_NUMERATOR = 10, 63
 # Scales are float32; ratios of two of them are this close to p / b where they are meant to be.
 _SAME = 5e-7
 # Where no ratios can be had, a scale is looked for within this relative distance, in 2 n + 1 steps.
@@ -132,13 +134,21 @@ def _cost(candidate: _Ratio, wanted: Scales) -> float:
 def _rational(scales: Scales, free: tuple[bool, bool, bool]) -> Iterator[_Ratio]:
     """Yields scales whose ratios are p0 / b and p1 / b, the fixed ones left as they are."""
     anchor = next((i for i in (0, 1) if free[2] and not free[i]), 2)
-    for b in range(1, _LARGEST_DENOMINATOR + 1, 2):
+    for b in _denominators(float(scales[2]) / float(min(scales[:2]))):
         if anchor == 2:
             yield from _with_output(scales, free, float(scales[2]), b)
             continue
         wanted = round(b * float(scales[anchor]) / float(scales[2]))
         for p in range(max(1, wanted - 2), wanted + 3):
             yield from _with_output(scales, free, float(scales[anchor]) * b / p, b)
+
+
+def _denominators(coarseness: float) -> Iterator[int]:
+    """Yields odd numbers, given how many levels of the finer addend are one of the output's."""
+    yield from range(1, _LARGEST_DENOMINATOR + 1, 2)
+    if coarseness * _FEW_NUMERATORS > _LARGEST_DENOMINATOR:
+        for numerator in range(1, _LARGEST_NUMERATOR + 1):
+            yield round(numerator * coarseness) | 1
 
 
 def _with_output(

@@ -48,6 +48,24 @@ def test_snapped_sums_are_exact_and_stay_where_they_are(scales, bits, signed, fr
     assert snap_sum(addends, output, free=free) == result
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.tuples(*[st.floats(0.002, 0.05)] * 2),
+    st.floats(20, 5000),
+    st.tuples(st.integers(1, 3), st.booleans()),
+    st.sampled_from(FREE),
+)
+def test_coarse_sums_of_fine_levels_stay_where_they_are(scales, coarseness, bits, free):
+    """As those that a 2-bit convolution reads: one level may be hundreds of an addend's."""
+    addends = tuple(tensor(scale, -110, 145) for scale in scales)
+    output = tensor(coarseness * min(scales), *grids(bits[0] + 1, bits[1]))
+    result, moved, total = snapped(addends, output, free)
+    assert check_sum(moved, total).exact
+    for scale, one in zip(result, (*addends, output), strict=True):
+        assert float(scale) / float(one.scale) == pytest.approx(1, abs=0.02)
+    assert snap_sum(moved, total, free=free) == result
+
+
 def test_equal_scales_stay():
     addends = tensor(1 / 255, 0, 255), tensor(1 / 255, 0, 255)
     assert (
