@@ -79,6 +79,7 @@ def channels_of(
         ),
         kind=_kind(operation),
         kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
+        zero=operation.kernel.shift / unit,
     )
     return channels, rounding
 

@@ -174,8 +174,9 @@ def _with_output_scale(
 ) -> SnappedChannels:
     """Returns the channels in levels of another output scale, with B and its middle."""
     ratio = np.float64(rounding.output_scale) / np.float64(output_scale)
+    offset = rounding.zero + (channels.offset - rounding.zero) * ratio
     result = realise(
-        dataclasses.replace(channels, scale=channels.scale * ratio, offset=channels.offset * ratio),
+        dataclasses.replace(channels, scale=channels.scale * ratio, offset=offset),
         dataclasses.replace(rounding, output_scale=output_scale),
         multiplier,
         np.full(channels.scale.shape, weight_scale),

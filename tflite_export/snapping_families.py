@@ -70,7 +70,7 @@ class Problem:
         if not self.offset_is_free:
             return offset * unit
         ends = [a * channels.scale + channels.offset for a in (channels.smallest, channels.largest)]
-        pivot = np.clip(0.0, *(np.clip(end, rounding.low, rounding.high) for end in ends))
+        pivot = np.clip(rounding.zero, *(np.clip(end, rounding.low, rounding.high) for end in ends))
         before = self.spacing * self.wanted
         # Less than float32 can tell is no move, and must not move B.
         move = np.where(np.abs(unit / before - 1) < SAME, 0, unit - before)

@@ -55,6 +55,8 @@ class Rounding:
         multiplier: Largest M: 127 // L for weights stored in eight bits, 7 // L in four.
         kind: One of `requantization.KINDS`.
         kernels: Those that must agree.
+        zero: Level of the real 0, which no move of a scale moves; above 0 where levels from 0 on
+            are written that a shift then lowers.
     """
 
     input_scale: np.float32
@@ -64,6 +66,7 @@ class Rounding:
     multiplier: int
     kind: str = "conv"
     kernels: tuple[str, ...] = KERNELS
+    zero: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
