@@ -74,8 +74,8 @@ def convert(
 def _warn_of_inexact(report: SnapReport) -> None:
     layers, sums = report.inexact_layers, report.inexact_sums
     remedy = (
-        " Where 8-bit weights have neither a bias nor a batch norm behind them, give the layer a "
-        "bias, or 7 bits in `overrides`."
+        " Where 8-bit weights have neither a bias nor a batch norm behind them, or read few bits, "
+        "give the layer a bias, or fewer bits in `overrides`."
     )
     warnings.warn(
         f"Kernels will differ from training, by a level here and there, in "

@@ -22,6 +22,7 @@ from tflite_export.snapping import (
     snap_output_scale,
 )
 from tflite_export.snapping_families import SAME
+from tflite_export.snapping_search import LARGEST_MOVE
 from tflite_export.snapping_solution import constant
 from tflite_export.snapping_sum import SumCheck, check_sum
 from tflite_export.storage import check_storage
@@ -209,7 +210,13 @@ def _solve(origin: Origin, channels: Channels, rounding: Rounding) -> SnappedCha
     """The values that an operation's layers shall adopt, as far as these can."""
     if origin.scale_freedom == "layer":
         # As if the output's scale were free: it is good already, or the weights take the move.
-        output, solved = snap_output_scale(channels, rounding, offset_is_free=origin.has_free_bias)
+        output, solved = snap_output_scale(
+            channels,
+            rounding,
+            offset_is_free=origin.has_free_bias,
+            smallest=(1 - LARGEST_MOVE) * rounding.output_scale,
+            largest=(1 + LARGEST_MOVE) * rounding.output_scale,
+        )
         move = rounding.output_scale / output
         return dataclasses.replace(solved, weight_scale=solved.weight_scale * move)
     return snap_channels(

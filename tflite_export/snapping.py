@@ -98,6 +98,7 @@ def snap_output_scale(
     rounding: Rounding,
     *,
     offset_is_free: bool = True,
+    smallest: float = 0.0,
     largest: float = math.inf,
     accepts: Callable[[np.float32], bool] = lambda scale: True,
 ) -> tuple[np.float32, SnappedChannels]:
@@ -109,6 +110,7 @@ def snap_output_scale(
         channels: The wanted function, in levels of `rounding.output_scale`; all of one scale.
         rounding: As for `snap_channels`; `output_scale` is the wanted one.
         offset_is_free: Whether each channel may take an offset of its own.
+        smallest: The smallest output scale that may be taken.
         largest: The largest output scale that may be taken, unless the wanted one is larger.
         accepts: Whether others that write this output agree to a scale; only where none is found
             at which all do is theirs left out of account.
@@ -136,7 +138,8 @@ def snap_output_scale(
     product = np.float64(rounding.input_scale) * np.float64(weight_scale)
     best: tuple[np.float32, SnappedChannels] | None = None
     outputs = (found.unit[0] * product).astype(np.float32)
-    allowed = np.flatnonzero(outputs <= max(largest, rounding.output_scale))
+    most = max(largest, rounding.output_scale)
+    allowed = np.flatnonzero((smallest <= outputs) & (outputs <= most))
     if not allowed.size:
         outputs[0], allowed = rounding.output_scale, np.array([0])
     for k in allowed[:_ATTEMPTS]:

@@ -21,7 +21,9 @@ from tflite_export.snapping_families import (
 HOPELESS = -1e6
 # Scores above this are of candidates that the channel stands on already.
 STANDS = 1e5
-_LARGEST_MOVE = 0.03
+_FAR_MOVE = 0.03
+# Beyond it a channel computes something else, as the others and their output stay.
+LARGEST_MOVE = 0.15
 # A margin e times as wide is worth this much relative scale, or offset in levels.
 _SCALE_WORTH, _OFFSET_WORTH = 1e-3, 0.05
 # Relative margins: more than the widest is worth nothing, less than the narrowest counts tenfold.
@@ -46,9 +48,13 @@ class Candidates:
 
 
 def candidates(problem: Problem) -> Candidates:
-    """Returns the candidates around the wanted scales, best first."""
+    """Returns the candidates around the wanted scales, best first.
+
+    None moves a scale by more than `LARGEST_MOVE`: there the kernels had better not agree.
+    """
     family = _all(problem)
     score = _score(problem, family)
+    score = np.where(_move(problem, family) > LARGEST_MOVE, 2 * HOPELESS, score)
     order = np.argsort(-score, axis=1, kind="stable")
     arrays = (family.unit, family.bias, family.middle, score)
     return Candidates(*(np.take_along_axis(a, order, axis=1) for a in arrays))
@@ -72,16 +78,21 @@ def _all(problem: Problem) -> Family:
     return Family(*(np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True)))
 
 
+def _move(problem: Problem, family: Family) -> Floats:
+    """How far candidates are from the wanted scales, relatively."""
+    return np.abs(family.unit / (problem.spacing * problem.wanted) - 1)
+
+
 def _score(problem: Problem, family: Family) -> Floats:
     """Returns how good candidates are: the logarithm of the margin less the moves."""
     unit, _, middle, margin = family
     highest = max(problem.rounding.high, -problem.rounding.low) - 0.5
-    move = np.abs(unit / (problem.spacing * problem.wanted) - 1)
+    move = _move(problem, family)
     size = np.maximum(highest * unit, np.abs(middle))
     relative = np.fmax(margin, 1e-12) / size
     gain = np.log(np.clip(relative, _NARROWEST, _WIDEST))
     gain += 10 * np.log(np.minimum(relative / _NARROWEST, 1))
-    score = gain - move / _SCALE_WORTH - 1000.0 * (move > _LARGEST_MOVE)
+    score = gain - move / _SCALE_WORTH - 1000.0 * (move > _FAR_MOVE)
     stands = (move < SAME) & (relative > 1e-8)
     if problem.offset_is_free:
         distance = np.abs(middle - problem.target(unit))
