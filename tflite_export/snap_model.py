@@ -22,7 +22,7 @@ from tflite_export.snapping import (
     snap_output_scale,
 )
 from tflite_export.snapping_families import SAME
-from tflite_export.snapping_search import LARGEST_MOVE
+from tflite_export.snapping_search import LARGEST_MOVE, NARROWEST
 from tflite_export.snapping_solution import constant
 from tflite_export.snapping_sum import SumCheck, check_sum
 from tflite_export.storage import check_storage
@@ -246,11 +246,13 @@ def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarr
     """Whether a file holds for what a channel has what it would for its aim, and is exact with it.
 
     Only then does snapping once more change nothing. The solver gives the values of the candidate
-    on which a channel stands, which are within `SAME` of the channel's.
+    on which a channel stands, which are within `SAME` of the channel's. What is too close to a
+    threshold for a float32 forward pass does not stay, if its aim is farther away.
     """
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
     near = np.abs(now.weight_scale - snapped.weight_scale) <= SAME * now.weight_scale
-    return same & near & now.exact
+    is_wide = (now.relative_margin >= NARROWEST) | (now.margin >= snapped.margin / 2)
+    return same & near & now.exact & is_wide
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ LARGEST_MOVE = 0.15
 # A margin e times as wide is worth this much relative scale, or offset in levels.
 _SCALE_WORTH, _OFFSET_WORTH = 1e-3, 0.05
 # Relative margins: more than the widest is worth nothing, less than the narrowest counts tenfold.
-_WIDEST, _NARROWEST = 1e-3, 1e-6
+_WIDEST, NARROWEST = 1e-3, 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,8 +90,8 @@ def _score(problem: Problem, family: Family) -> Floats:
     move = _move(problem, family)
     size = np.maximum(highest * unit, np.abs(middle))
     relative = np.fmax(margin, 1e-12) / size
-    gain = np.log(np.clip(relative, _NARROWEST, _WIDEST))
-    gain += 10 * np.log(np.minimum(relative / _NARROWEST, 1))
+    gain = np.log(np.clip(relative, NARROWEST, _WIDEST))
+    gain += 10 * np.log(np.minimum(relative / NARROWEST, 1))
     score = gain - move / _SCALE_WORTH - 1000.0 * (move > _FAR_MOVE)
     stands = (move < SAME) & (relative > 1e-8)
     if problem.offset_is_free:

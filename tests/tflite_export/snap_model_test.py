@@ -125,6 +125,14 @@ def test_moves_are_small_and_what_the_report_says(flavor):
         assert move == pytest.approx(float(ratio) - 1, abs=1e-6)
 
 
+def test_logits_of_8_bits_stay_where_they_are_and_clear_of_thresholds(flavor):
+    """Their levels begin at 0 in the file, and a shift lowers them."""
+    _, report = snap(quantized(residual_net(flavor)))
+    logits = report.layers[-1]
+    assert np.abs(logits.bias_moves).max() < 0.2  # half a unit of the accumulator: 0.14 levels
+    assert logits.relative_margins.min() > 5e-7
+
+
 def test_ranges_stay_below_the_relus_cap(flavor):
     """Scales move at the cap, too: only downwards there."""
     model = quantized(residual_net(flavor, 6.0), num_bits_activation=8)

@@ -326,6 +326,24 @@ def test_the_output_scale_stays_below_the_largest(weight_bits, seed):
     assert 0.9 < float(scale) / float(rounding.output_scale) <= 1
 
 
+@pytest.mark.parametrize("fan_in", [9, 16])
+def test_scales_move_about_the_real_zero(fan_in):
+    """Of levels from 0 on that a shift will lower by 100: it stays within a unit's level or two."""
+    channels, rounding = problem(8, 8, fan_in)
+    zero = np.full_like(channels.offset, 100.0)
+    channels = dataclasses.replace(channels, offset=zero)
+    rounding = dataclasses.replace(rounding, zero=100.0)
+    snapped = snap_channels(channels, rounding)
+    assert np.abs(snapped.scale_move).max() > 1e-3
+    assert (np.abs(snapped.offset - 100) <= 2 * snapped.scale).all()
+    with_shift = dataclasses.replace(
+        rounding, output_scale=np.float32(1.003) * rounding.output_scale
+    )
+    one = dataclasses.replace(channels, scale=np.full_like(zero, channels.scale.max()))
+    _, moved = snap_output_scale(one, with_shift)
+    assert (np.abs(moved.offset - 100) <= 2 * moved.scale).all()
+
+
 @pytest.mark.parametrize("low", [0, -128])
 @pytest.mark.parametrize("window", [4, 9, 16, 36, 49, 64])
 def test_average_pooling(window, low):
