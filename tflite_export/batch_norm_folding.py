@@ -25,10 +25,9 @@ class FoldedKernel:
         num_bits: Bits of the integers.
         channel_axis: The output channels' axis of `integers`.
         scale: [channels], > 0; real value of one unit of the integers.
-        bias: [channels], real; `shift` included.
+        bias: [channels], real.
         origin: Where the scale and the bias stand in the model.
-        shift: Real value that is added to keep results from 0 on; the model's layers do not hold
-            it.
+        shift: Levels of the output that are added besides, to keep results from 0 on.
     """
 
     integers: npt.NDArray[np.int8]
@@ -37,7 +36,7 @@ class FoldedKernel:
     scale: Reals
     bias: Reals
     origin: Origin
-    shift: float = 0.0
+    shift: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,20 +111,19 @@ def adopt(kernel: FoldedKernel, scale: Reals, bias: Reals) -> None:
     Args:
         kernel: As folded before.
         scale: [channels], > 0; differs from `kernel.scale` only as `scale_freedom` allows.
-        bias: [channels], `kernel.shift` included; differs from `kernel.bias` only if the origin's
-            bias is free.
+        bias: [channels]; differs from `kernel.bias` only if the origin's bias is free.
     """
     origin = kernel.origin
     moved = (scale != kernel.scale) | (bias != kernel.bias)
     if origin.batch_norm is not None:
         gain, _ = _gain_and_offset(origin)
         _set_gain(origin.batch_norm, np.sign(gain) * scale / origin.step, moved)
-        _set_offset(origin, bias - kernel.shift, moved)
+        _set_offset(origin, bias, moved)
         return
     if origin.kernel is not None and (scale != kernel.scale).any():
         _scale_weights(*origin.kernel, scale / kernel.scale)
     if origin.bias is not None:
-        _assign(origin.bias, bias - kernel.shift, moved)
+        _assign(origin.bias, bias, moved)
 
 
 def _scale_weights(variable: Any, quantizer: Any, factor: Reals) -> None:

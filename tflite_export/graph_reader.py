@@ -236,13 +236,12 @@ class _Reader:
             output, name=f"{output.name}/positive", low=0, high=output.high - output.low
         )
         self._tensors[positive.name] = positive
-        shift = -output.low * float(output.scale)
         self._operations.append(
             dataclasses.replace(
                 value.operation,
                 output=positive.name,
                 relu=True,
-                kernel=dataclasses.replace(kernel, bias=kernel.bias + shift, shift=shift),
+                kernel=dataclasses.replace(kernel, shift=-output.low),
             )
         )
         return Shift(f"{output.name}/shift", (positive.name,), output.name, output.low)

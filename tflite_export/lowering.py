@@ -63,7 +63,7 @@ def channels_of(
         smallest=smallest,
         largest=largest,
         scale=operation.kernel.scale * (np.float64(source.scale) / unit),
-        offset=operation.kernel.bias / unit,
+        offset=operation.kernel.bias / unit + operation.kernel.shift,
     )
     rounding = Rounding(
         input_scale=source.scale,
@@ -79,7 +79,7 @@ def channels_of(
         ),
         kind=_kind(operation),
         kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
-        zero=operation.kernel.shift / unit,
+        zero=operation.kernel.shift,
     )
     return channels, rounding
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import fractions
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +80,7 @@ class RealFunction:
 
 def prove(
     model: IntegerModel,
-    functions: Mapping[str, Any] | None = None,
+    functions: Mapping[str, RealFunction] | None = None,
     kernels: Sequence[str] = ALL_KERNELS,
 ) -> tuple[OperationProof, ...]:
     """Proves or disproves, of every operation, that all kernels follow the exact rule.
@@ -91,9 +90,8 @@ def prove(
 
     Args:
         model: The network.
-        functions: Operation name -> the rule's real function (a `RealFunction`, or what else has
-            its attributes, as the Keras model's own folded kernels); by default the file's own
-            scales and biases.
+        functions: Operation name -> the rule's real function, as the Keras model's own; by default
+            the file's scales and biases.
         kernels: Which kernels, of `requantization.ALL_KERNELS`.
     """
     return tuple(
@@ -106,7 +104,7 @@ def prove(
 def _prove_operation(
     operation: Operation,
     model: IntegerModel,
-    functions: Mapping[str, Any],
+    functions: Mapping[str, RealFunction],
     kernels: tuple[str, ...],
 ) -> OperationProof:
     sources = [model.tensors[name] for name in operation.inputs]
@@ -129,7 +127,7 @@ def _prove_kernel(
     operation: Conv2D | FullyConnected,
     source: Tensor,
     target: Tensor,
-    function: Any,
+    function: RealFunction,
     kernels: tuple[str, ...],
 ) -> OperationProof:
     kernel = operation.kernel

@@ -194,14 +194,14 @@ def _snap_operation(
     channels, rounding = channels_of(operation, tensors, storage)
     snapped = solved or _solve(kernel.origin, channels, rounding)
     scale = snapped.scale * (np.float64(output.scale) / np.float64(source.scale))
-    bias = snapped.offset * np.float64(output.scale)
+    bias = (snapped.offset - kernel.shift) * np.float64(output.scale)
     now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
     stays = _is_stored_alike(snapped, now)
     has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
     scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
     # A filter of zeros is its bias alone, whatever scale it shares with the others.
-    alone = constant(channels, rounding, kernel.origin.has_free_bias).offset * output.scale
-    bias = np.where(channels.smallest == channels.largest, alone, bias)
+    alone = constant(channels, rounding, kernel.origin.has_free_bias).offset - kernel.shift
+    bias = np.where(channels.smallest == channels.largest, alone * output.scale, bias)
     bias = np.where(stays, kernel.bias, bias)
     adopt(kernel, scale, bias)
 

@@ -66,7 +66,7 @@ class Rounding:
     multiplier: int
     kind: str = "conv"
     kernels: tuple[str, ...] = KERNELS
-    zero: float = 0.0
+    zero: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from tflite_export.integer_model import IntegerModel
 from tflite_export.keras_levels import keras_levels, tensor_names
 from tflite_export.lowering import lower_folded
 from tflite_export.progress import Progress
-from tflite_export.proof import prove
+from tflite_export.proof import RealFunction, prove
 from tflite_export.report import VerificationReport
 from tflite_export.requantization import KERNELS
 from tflite_export.snap_model import snap
@@ -180,9 +180,15 @@ def _type_name(description: Description, indices: Sequence[int]) -> str:
     return name if name in TYPES else TYPES[0]
 
 
-def _functions(folded: FoldedModel) -> dict[str, Any]:
+def _functions(folded: FoldedModel) -> dict[str, RealFunction]:
     """The model's own real function of each operation that has weights."""
-    return {op.name: op.kernel for op in folded.operations if hasattr(op, "kernel")}
+    result = {}
+    for operation in folded.operations:
+        if hasattr(operation, "kernel"):
+            kernel, output = operation.kernel, folded.tensors[operation.output]
+            bias = kernel.bias + kernel.shift * np.float64(output.scale)
+            result[operation.name] = RealFunction(kernel.scale, bias)
+    return result
 
 
 def _open(

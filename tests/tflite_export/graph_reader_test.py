@@ -435,4 +435,4 @@ def test_eight_bit_weights_write_signed_outputs_from_zero(flavor):
     assert shift.amount == end.low < 0
     assert (positive.low, positive.high) == (0, end.high - end.low)
     assert conv.relu
-    assert conv.kernel.shift == pytest.approx(-end.low * float(end.scale), rel=1e-15)
+    assert conv.kernel.shift == -end.low

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,8 @@ def test_stored_values_are_the_folded_ones_to_the_files_precision(model, storage
         # A float32 scale of one stored unit, and up to one unit more to break a tie of kernels.
         unit = before.kernel.scale / kernel.multiplier
         np.testing.assert_allclose(kernel.scale, unit, rtol=2.0**-22)
-        bias = kernel.bias * unit * float(source.scale)
+        shift = before.kernel.shift * float(folded.tensors[before.output].scale)
+        bias = kernel.bias * unit * float(source.scale) - shift
         allowed = unit * float(source.scale) * kernel.multiplier
         assert (np.abs(bias - before.kernel.bias) <= allowed).all()
 
@@ -104,6 +107,19 @@ def test_accumulators_above_32_bits_are_refused_by_name():
 def test_an_unknown_storage_is_refused(model):
     with pytest.raises(ValueError, match="`storage` must be one of int8, int4, int2, tflm"):
         lower(model, "int16")
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_a_shift_is_of_levels_whatever_the_outputs_scale(factor):
+    folded = fold_model(quantized(chain(KERAS, L.Dense(3), shape=(4,))))
+    (operation,) = kernels(folded.operations)
+    shift, output = operation.kernel.shift, folded.tensors[operation.output]
+    scale = np.float32(factor * output.scale)
+    tensors = {**folded.tensors, output.name: dataclasses.replace(output, scale=scale)}
+    channels, rounding = channels_of(operation, tensors, "int8")
+    assert rounding.zero == shift > 0
+    wanted = operation.kernel.bias / float(scale) + shift
+    np.testing.assert_allclose(channels.offset, wanted)
 
 
 def test_channels_are_in_levels_of_the_output(model):

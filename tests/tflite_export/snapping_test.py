@@ -332,7 +332,7 @@ def test_scales_move_about_the_real_zero(fan_in):
     channels, rounding = problem(8, 8, fan_in)
     zero = np.full_like(channels.offset, 100.0)
     channels = dataclasses.replace(channels, offset=zero)
-    rounding = dataclasses.replace(rounding, zero=100.0)
+    rounding = dataclasses.replace(rounding, zero=100)
     snapped = snap_channels(channels, rounding)
     assert np.abs(snapped.scale_move).max() > 1e-3
     assert (np.abs(snapped.offset - 100) <= 2 * snapped.scale).all()
