@@ -2,13 +2,14 @@
 
     python examples/experiments/export_exactness.py
     python examples/experiments/export_exactness.py --data_dir=.../cifar-10-batches-py \
-        --nets=digits,resnet20,mobilenetv2
+        --nets=digits,preactivation,concatenation,resnet20,mobilenetv2
 
 For each net and pair of bit widths: trains briefly, snaps, writes a file, and compares Keras, the
 kernels' formulas, the accelerator and every installed runtime at every layer. A row of the CSV file
 tells how many values differ; rows that are in it are not computed again, trained nets are kept in
---model_dir, so an interrupted series goes on where it was. The digits take two minutes on two
-cores, each CIFAR-10 net about three minutes for one pair of bit widths in three storages.
+--model_dir, so an interrupted series goes on where it was. The digits (digits, preactivation,
+concatenation) take two minutes per net on two cores, each CIFAR-10 net about three minutes for one
+pair of bit widths in three storages.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from absl import app, flags
+from keras import layers
 
 import tflite_export
 import wrpn_tf
@@ -33,7 +35,11 @@ import csv_rows
 import datasets
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py, for CIFAR-10 nets.")
-_NETS = flags.DEFINE_list("nets", ["digits"], "Among digits, resnet20, mobilenetv2.")
+_NETS = flags.DEFINE_list(
+    "nets",
+    ["digits"],
+    "Among digits, preactivation, concatenation (on the digits), resnet20, mobilenetv2.",
+)
 _BITS = flags.DEFINE_list(
     "bits", ["w2a2", "w2a4", "w2a8", "w3a3", "w4a4", "w4a8"], "Of weights and activations."
 )
@@ -90,7 +96,7 @@ def main(argv: list[str]) -> None:
 
 def load(net: str) -> datasets.Dataset:
     """Returns a net's images."""
-    if net == "digits":
+    if net in ("digits", *_ON_DIGITS):
         return datasets.load("digits", None)
     if _DATA_DIR.value is None:
         raise app.UsageError(f"--data_dir must be given for {net}.")
@@ -159,6 +165,10 @@ def measure(
 def _network(net: str) -> keras.Model:
     if net == "digits":
         return wrpn_tf.applications.ResNet8(input_shape=(8, 8, 1))
+    if net in _ON_DIGITS:
+        image = keras.Input((8, 8, 1))
+        features = layers.GlobalAveragePooling2D()(_ON_DIGITS[net](image))
+        return keras.Model(image, layers.Dense(10, activation="softmax")(features))
     if net == "resnet20":
         return wrpn_tf.applications.ResNet20()
     if net == "mobilenetv2":
@@ -167,7 +177,38 @@ def _network(net: str) -> keras.Model:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = 0.9  # Its own 0.999 takes thousands of steps.
         return model
-    raise app.UsageError(f"--nets must be among digits, resnet20, mobilenetv2, got {net}.")
+    known = ", ".join(["digits", *_ON_DIGITS, "resnet20", "mobilenetv2"])
+    raise app.UsageError(f"--nets must be among {known}, got {net}.")
+
+
+def _preactivation(x: Any) -> Any:
+    """Sums of signed branches, which convolutions read without a ReLU between."""
+    x = layers.Conv2D(16, 3, padding="same")(x)
+    for strides in (1, 2):
+        y = layers.Conv2D(16, 3, strides, "same", use_bias=False)(_norm_relu(x))
+        y = layers.Conv2D(16, 3, padding="same", use_bias=False)(_norm_relu(y))
+        x = layers.Add()([x if strides == 1 else layers.Conv2D(16, 1, strides)(x), y])
+    return _norm_relu(x)
+
+
+def _concatenation(x: Any) -> Any:
+    """A dense block, and what it shows when pooled, sampled up and joined with it."""
+    x = _conv(x, 12)
+    for _ in range(3):
+        x = layers.Concatenate()([x, _conv(x, 8)])
+    y = layers.UpSampling2D()(_conv(layers.MaxPooling2D()(x), 16))
+    return _conv(layers.Concatenate()([x, y]), 16)
+
+
+def _conv(x: Any, filters: int) -> Any:
+    return _norm_relu(layers.Conv2D(filters, 3, padding="same", use_bias=False)(x))
+
+
+def _norm_relu(x: Any) -> Any:
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+
+_ON_DIGITS = {"preactivation": _preactivation, "concatenation": _concatenation}
 
 
 if __name__ == "__main__":
