@@ -24,6 +24,8 @@ STANDS = 1e5
 _FAR_MOVE = 0.03
 # Beyond it a channel computes something else, as the others and their output stay.
 LARGEST_MOVE = 0.15
+# Steps of a sum of weights and levels, per level of the output.
+_FINEST = 0.25
 # A margin e times as wide is worth this much relative scale, or offset in levels.
 _SCALE_WORTH, _OFFSET_WORTH = 1e-3, 0.05
 # Relative margins: more than the widest is worth nothing, less than the narrowest counts tenfold.
@@ -50,11 +52,13 @@ class Candidates:
 def candidates(problem: Problem) -> Candidates:
     """Returns the candidates around the wanted scales, best first.
 
-    None moves a scale by more than `LARGEST_MOVE`: there the kernels had better not agree.
+    None moves a scale by more than `LARGEST_MOVE`: there the kernels had better not agree. Levels
+    that are far finer than the sums are not held to it: a few sums can be had exact.
     """
     family = _all(problem)
     score = _score(problem, family)
-    score = np.where(_move(problem, family) > LARGEST_MOVE, 2 * HOPELESS, score)
+    too_far = (problem.wanted >= _FINEST) & (_move(problem, family) > LARGEST_MOVE)
+    score = np.where(too_far, 2 * HOPELESS, score)
     order = np.argsort(-score, axis=1, kind="stable")
     arrays = (family.unit, family.bias, family.middle, score)
     return Candidates(*(np.take_along_axis(a, order, axis=1) for a in arrays))
