@@ -195,13 +195,13 @@ class _Reader:
         source = value.sources[0]
         read, written = value.inner_shapes or (source.shape, output.shape)
         if read != source.shape:
-            image = dataclasses.replace(source, name=f"{output.name}/image", shape=read)
-            self._tensors[image.name] = image
-            self._operations.append(Reshape(image.name, (source.name,), image.name))
-            operation = dataclasses.replace(value.operation, inputs=(image.name,))
-            value = dataclasses.replace(value, operation=operation, sources=(image,))
+            name = f"{output.name}/image"
+            value = self._behind(Reshape(name, (source.name,), name), value, read)
         if value.before:
-            value = self._behind_zeros(value, output.name)
+            name, (height, width, channels) = f"{output.name}/causal", read
+            amounts = ((0, 0), (value.before, 0), (0, 0))
+            pad = Pad(name, (value.sources[0].name,), name, amounts)
+            value = self._behind(pad, value, (height, width + value.before, channels))
         if written == output.shape:
             return self._completed(value, output)
         flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)
@@ -209,18 +209,13 @@ class _Reader:
         self._operations.append(self._completed(value, flat))
         return Reshape(f"{output.name}/reshape", (flat.name,), output.name)
 
-    def _behind_zeros(self, value: Pending, name: str) -> Pending:
-        """A pending operation that reads its image behind zeros."""
-        (source,) = value.sources
-        height, width, channels = source.shape
-        padded = dataclasses.replace(
-            source, name=f"{name}/causal", shape=(height, width + value.before, channels)
-        )
-        amounts = ((0, 0), (value.before, 0), (0, 0))
-        self._tensors[padded.name] = padded
-        self._operations.append(Pad(padded.name, (source.name,), padded.name, amounts))
-        operation = dataclasses.replace(value.operation, inputs=(padded.name,))
-        return dataclasses.replace(value, operation=operation, sources=(padded,))
+    def _behind(self, move: Operation, value: Pending, shape: tuple[int, ...]) -> Pending:
+        """A pending operation that reads what another makes of its input."""
+        moved = _like(value.sources[0], move.output, shape)
+        self._tensors[moved.name] = moved
+        self._operations.append(move)
+        operation = dataclasses.replace(value.operation, inputs=(moved.name,))
+        return dataclasses.replace(value, operation=operation, sources=(moved,))
 
     def _completed(self, value: Pending, output: Tensor) -> Operation:
         """A pending operation with its output, its folded kernel and its clamp at 0."""

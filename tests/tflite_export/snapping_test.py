@@ -92,13 +92,15 @@ def test_all_channels_are_exact_and_stay_where_they_are(weight_bits, signed, lim
                 weight_bits, level_bits, fan_in, signed=signed, limit=limit
             )
             snapped = snap_channels(channels, rounding)
-            if limit == 7 and fan_in < 144:
+            if not snapped.exact.all():
+                assert limit == 7, (level_bits, fan_in)
+                assert fan_in < 144, (level_bits, fan_in)
                 # One level is a few units only: the nearest good scale may be too far away.
                 assert np.abs(snapped.scale_move).max() < 0.18  # 1 / 0.85
                 assert (np.abs(snapped.scale_move[~snapped.exact]) < 1e-3).all()  # ten bits of D
                 continue
-            assert snapped.exact.all(), (level_bits, fan_in)
-            assert np.abs(snapped.scale_move).max() < 0.07
+            if limit == 127 or fan_in >= 144:
+                assert np.abs(snapped.scale_move).max() < 0.07
             # What float32's gamma and beta, and folding them, may change.
             noise = 1 + random.uniform(-1e-7, 1e-7, channels.scale.size)
             again = snap_channels(adopted(channels, snapped, noise), rounding)
