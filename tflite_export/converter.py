@@ -72,14 +72,14 @@ def convert(
 
 
 def _warn_of_inexact(report: SnapReport) -> None:
-    layers, sums = report.inexact_layers, report.inexact_sums
+    layers, others = report.inexact_layers, report.inexact_others
     remedy = (
         " Where 8-bit weights have neither a bias nor a batch norm behind them, or read few bits, "
         "give the layer a bias, or fewer bits in `overrides`."
     )
     warnings.warn(
         f"Kernels will differ from training, by a level here and there, in "
-        f"{', '.join((*layers, *sums))}: no scale was found that all of them round alike."
+        f"{', '.join((*layers, *others))}: no scale was found that all of them round alike."
         f"{remedy if layers else ''}",
         stacklevel=3,
     )

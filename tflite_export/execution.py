@@ -21,7 +21,9 @@ from tflite_export.integer_model import (
     FullyConnected,
     IntegerModel,
     Kernel,
+    Lookup,
     MaxPool2D,
+    Multiply,
     Operation,
     Pad,
     Probabilities,
@@ -31,6 +33,7 @@ from tflite_export.integer_model import (
     TransposeConv,
     UpSample2D,
 )
+from tflite_export.multiplication import multiply
 from tflite_export.requantization import ALL_KERNELS, Floats, requantize
 
 Levels = npt.NDArray[np.int32]
@@ -104,6 +107,12 @@ def _run(
         low = max(target.low, 0) if operation.relu else target.low
         total = add(kernel, x, sources[1], scales[0], scales[1], target.scale)
         return np.clip(total, low, target.high)
+    if isinstance(operation, Multiply):
+        low = max(target.low, 0) if operation.relu else target.low
+        product = multiply(x, sources[1], scales[0], scales[1], target.scale)
+        return np.clip(product, low, target.high)
+    if isinstance(operation, Lookup):
+        return operation.table[x - model.tensors[operation.inputs[0]].low]
     if isinstance(operation, Shift):
         return x + operation.amount
     if isinstance(operation, Concatenation):

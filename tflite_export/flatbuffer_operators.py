@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from tflite_export import integer_model as im
 from tflite_export.flatbuffer_graph import GraphBuilder, levels
 from tflite_export.flatbuffer_kernels import add_bias, add_weights
-from tflite_export.flatbuffer_schema import make, schema
+from tflite_export.flatbuffer_schema import make, schema, tensor_type
+from tflite_export.multiplication import PRODUCT_SHIFT, product_scale
 
 
 class OperatorWriter:
@@ -39,7 +41,7 @@ class OperatorWriter:
         options = self._window_options(operation, "Conv2DOptionsT", operation.dilation)
         inputs = [*self._inputs(operation), *self._kernel(operation)]
         version = 6 if grouped else 3
-        self._write_rounding(operation, operation.relu, "CONV_2D", version, inputs, options)
+        self._write_rounding(operation, "CONV_2D", version, inputs, options)
 
     @write.register
     def _(self, operation: im.DepthwiseConv2D) -> None:
@@ -47,7 +49,7 @@ class OperatorWriter:
         channels = self._input(operation).shape[-1]
         options.depthMultiplier = operation.kernel.integers.shape[3] // channels
         inputs = [*self._inputs(operation), *self._kernel(operation)]
-        self._write_rounding(operation, operation.relu, "DEPTHWISE_CONV_2D", 3, inputs, options)
+        self._write_rounding(operation, "DEPTHWISE_CONV_2D", 3, inputs, options)
 
     @write.register
     def _(self, operation: im.TransposeConv) -> None:
@@ -55,19 +57,45 @@ class OperatorWriter:
         output_shape = self._shape((1, *self._tensors[operation.output].shape))
         kernel, biases = self._kernel(operation)
         inputs = [output_shape, kernel, *self._inputs(operation), biases]
-        self._write_rounding(operation, operation.relu, "TRANSPOSE_CONV", 4, inputs, options)
+        self._write_rounding(operation, "TRANSPOSE_CONV", 4, inputs, options)
 
     @write.register
     def _(self, operation: im.FullyConnected) -> None:
         options = make("FullyConnectedOptionsT", keepNumDims=len(self._input(operation).shape) > 1)
         inputs = [*self._inputs(operation), *self._kernel(operation)]
-        self._write_rounding(operation, operation.relu, "FULLY_CONNECTED", 12, inputs, options)
+        self._write_rounding(operation, "FULLY_CONNECTED", 12, inputs, options)
 
     @write.register
     def _(self, operation: im.Add) -> None:
         options = make("AddOptionsT")
         inputs = self._inputs(operation)
-        self._write_rounding(operation, operation.relu, "ADD", 2, inputs, options)
+        self._write_rounding(operation, "ADD", 2, inputs, options)
+
+    @write.register
+    def _(self, operation: im.Multiply) -> None:
+        # In int32: kernels round a MUL of int8 in different ways.
+        tensors = [self._tensors[name] for name in operation.inputs]
+        factors = [self._whole_numbers(tensor, -tensor.zero_point) for tensor in tensors]
+        smaller = int(np.argmin([np.prod(tensor.shape) for tensor in tensors]))
+        factors[smaller] = self._with_number(
+            "MUL", factors[smaller], 2**PRODUCT_SHIFT, tensors[smaller].shape
+        )
+        output = self._tensors[operation.output]
+        unit = dataclasses.replace(output, scale=product_scale(*(x.scale for x in tensors)))
+        product = self.graph.add(None, "INT32", (1, *output.shape), quantization=levels(unit, 0))
+        options = make("MulOptionsT")
+        self._fuse_relu(operation, options)
+        self.graph.operator("MUL", 1, factors, product, options)
+        self._write_saturated(output, "QUANTIZE", 2, [product], make("QuantizeOptionsT"))
+
+    @write.register
+    def _(self, operation: im.Lookup) -> None:
+        source, output = self._input(operation), self._tensors[operation.output]
+        stored = (operation.table + output.zero_point).astype(np.int8)
+        quantization = levels(output, output.zero_point)
+        table = self.graph.constant(stored, "INT8", stored.shape, quantization)
+        index = self._whole_numbers(source, -(source.low + source.zero_point))
+        self._write_exact(operation, "GATHER", 2, [table, index], make("GatherOptionsT"))
 
     @write.register
     def _(self, operation: im.Shift) -> None:
@@ -152,26 +180,46 @@ class OperatorWriter:
     def _write_rounding(
         self,
         operation: im.Operation,
-        relu: bool,
         builtin: str,
         version: int,
         inputs: Sequence[int],
         options: Any,
     ) -> None:
         """Adds an operator that rounds, and what clamps its result to low..high."""
-        tensor = self._tensors[operation.output]
-        low = max(tensor.low, 0) if relu else tensor.low
-        saturates_high = tensor.high + tensor.zero_point == 127
-        if saturates_high:
-            output = self.graph.activation(tensor)
-            self.indices[tensor.name] = output
+        self._fuse_relu(operation, options)
+        self._write_saturated(self._tensors[operation.output], builtin, version, inputs, options)
+
+    def _fuse_relu(self, operation: im.Operation, options: Any) -> None:
+        """Lets an operator clamp at level 0, if that is the lowest that the operation writes."""
+        if operation.relu or self._tensors[operation.output].low == 0:
+            options.fusedActivationFunction = schema().ActivationFunctionType.RELU
+
+    def _write_saturated(
+        self, tensor: im.Tensor, builtin: str, version: int, inputs: Sequence[int], options: Any
+    ) -> None:
+        """Adds an operator whose int8 result ends with its levels, at one end or by two steps."""
+        if tensor.high + tensor.zero_point == 127:
+            self.indices[tensor.name] = output = self.graph.activation(tensor)
+            self.graph.operator(builtin, version, inputs, output, options)
         else:
             output = self.write_unclamped(tensor)
-        if low == 0:
-            options.fusedActivationFunction = schema().ActivationFunctionType.RELU
-        self.graph.operator(builtin, version, inputs, output, options)
-        if not saturates_high:
+            self.graph.operator(builtin, version, inputs, output, options)
             self.write_saturating(output, tensor)
+
+    def _whole_numbers(self, tensor: im.Tensor, offset: int) -> int:
+        """Adds the int32 tensor of what a tensor stores plus a number; returns its index."""
+        types = {"inDataType": tensor_type("INT8"), "outDataType": tensor_type("INT32")}
+        numbers = self.graph.add(None, "INT32", (1, *tensor.shape))
+        source = self.indices[tensor.name]
+        self.graph.operator("CAST", 1, [source], numbers, make("CastOptionsT", **types))
+        return self._with_number("ADD", numbers, offset, tensor.shape) if offset else numbers
+
+    def _with_number(self, builtin: str, source: int, number: int, shape: Sequence[int]) -> int:
+        """Adds an int32 tensor plus or times a number; returns its index."""
+        result = self.graph.add(None, "INT32", (1, *shape))
+        options = make("AddOptionsT" if builtin == "ADD" else "MulOptionsT")
+        self.graph.operator(builtin, 1, [source, self._shape((number,))], result, options)
+        return result
 
     def _write_exact(
         self,

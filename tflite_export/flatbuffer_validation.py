@@ -31,6 +31,8 @@ def check_model(model: im.IntegerModel) -> None:
         known.add(operation.output)
         sources = [model.tensors[name] for name in operation.inputs]
         _check_grids(operation, sources, model.tensors[operation.output])
+        if isinstance(operation, im.Lookup):
+            _check_table(operation, sources[0], model.tensors[operation.output])
         if isinstance(operation, (im.Conv2D, im.FullyConnected)):
             _check_kernel(operation, sources[0], model.tensors[operation.output])
     missing = sorted({*model.inputs, *model.outputs} - (known & model.tensors.keys()))
@@ -70,6 +72,16 @@ def _check_grids(operation: im.Operation, sources: list[im.Tensor], output: im.T
         raise ValueError(
             f"{operation.name!r}: {output.name!r} must have the grid {_PROBABILITY_GRID} of "
             f"probabilities, got {output.grid}."
+        )
+
+
+def _check_table(operation: im.Lookup, source: im.Tensor, output: im.Tensor) -> None:
+    table, count = operation.table, source.high - source.low + 1
+    is_within = output.low <= int(table.min()) and int(table.max()) <= output.high
+    if table.shape != (count,) or not is_within:
+        raise ValueError(
+            f"{operation.name!r}: `table` must have {count} levels in {output.low}..{output.high}, "
+            f"got {table.shape} in {table.min()}..{table.max()}."
         )
 
 

@@ -44,7 +44,7 @@ class FoldedModel:
 
     Attributes:
         tensors: Name -> tensor.
-        operations: Operations; `kernel` is a `FoldedKernel`.
+        operations: Operations; `kernel` is a `FoldedKernel`, `table` a `FoldedTable`.
         inputs: Names of the input tensors.
         outputs: Names of the output tensors.
         quantizers: Tensor name -> (quantizer, its variables), where a Keras quantizer rounds.
@@ -129,7 +129,10 @@ class _Reader:
         elif type(layer).__name__ == "QuantizeLayer":
             value = values[0]
         else:
-            value = layer_operations.read_layer(call, name, values, self._shape(call))
+            is_output = call.outputs[0] in self._graph.outputs
+            value = layer_operations.read_layer(
+                call, name, values, self._shape(call), is_output=is_output
+            )
         quantizer = output_quantizer(call.layer)
         if quantizer is not None:
             value = self._round(value, name, quantizer, self._shape(call))

@@ -146,6 +146,30 @@ class Add(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Multiply(Operation):
+    """The product of two tensors of as many axes, each of 1 or the output's size, rounded.
+
+    Attributes:
+        relu: Whether results below level 0 become level 0.
+    """
+
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lookup(Operation):
+    """A function of each value by itself.
+
+    Attributes:
+        table: int64, the output's level of each of the input's levels, the lowest first.
+        relu: Whether results below level 0 become level 0.
+    """
+
+    table: npt.NDArray[np.int64]
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Shift(Operation):
     """Levels moved by a whole number: output level = input level + amount.
 

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from tflite_export.batch_norm_folding import Origin
+from tflite_export.function_table import FoldedTable
 from tflite_export.integer_model import (
     Add,
     Concatenation,
     Crop,
+    Lookup,
     MaxPool2D,
+    Multiply,
     Pad,
     Probabilities,
     Reshape,
@@ -36,14 +39,24 @@ from tflite_export.kernel_layers import (
     transposed,
 )
 from tflite_export.pending import ModelInput, Pending, Value
-from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer
-from wrpn_tf.quantization.quantize_registry import activation_name, fused_relu_limit, relu_limit
+from wrpn_tf.quantization.quantize_registry import (
+    activation_name,
+    function_name,
+    fused_relu_limit,
+    is_elementwise,
+    relu_limit,
+)
 
 
 def read_layer(
-    call: LayerCall, name: str, values: Sequence[Value], shape: tuple[int, ...]
+    call: LayerCall,
+    name: str,
+    values: Sequence[Value],
+    shape: tuple[int, ...],
+    *,
+    is_output: bool,
 ) -> Tensor | Pending:
     """Returns what a layer makes of its inputs.
 
@@ -52,12 +65,13 @@ def read_layer(
         name: Of the operation.
         values: What is known of the call's inputs.
         shape: Of the call's output, without the batch dimension.
+        is_output: Whether the call's output is one of the model's.
 
     Raises:
         ValueError: If the layer has no integer form; names it.
     """
     layer = inner_layer(call.layer)
-    kind = _kind(layer)
+    kind = function_name(layer)
     value = values[0]
     if kind in _NO_OPERATION or (kind == "Activation" and activation_name(layer) == "linear"):
         return _tensor(value, name)
@@ -70,11 +84,13 @@ def read_layer(
         return _concatenation(layer, name, values, shape)
     if kind == "Softmax" or activation_name(layer) == "softmax":
         return _softmax(layer, name, _tensor(value, name), shape)
-    if kind == "Sigmoid" or activation_name(layer) == "sigmoid":
+    if is_output and "sigmoid" in (kind.lower(), activation_name(layer)):
         return _probabilities(Sigmoid, name, _tensor(value, name), shape)
+    if len(values) == 1 and is_elementwise(layer):
+        return _function(call, name, _tensor(value, name), shape)
     if kind not in _OPERATIONS:
         exported = sorted(
-            {*_OPERATIONS, *_BATCH_NORMS, "Concatenate", "ReLU", "Softmax", "sigmoid"}
+            {*_OPERATIONS, *_BATCH_NORMS, "Activation", "Concatenate", "ReLU", "Softmax"}
         )
         raise ValueError(
             f"`model`: {name!r} ({_described(layer)}) has no integer form in the exporter. It "
@@ -86,20 +102,10 @@ def read_layer(
     return pending if limit is None else _with_relu(pending, limit)
 
 
-def _kind(layer: Any) -> str:
-    """The name of a layer's class; that of `Add` for a sum that was written as `x + y`."""
-    kind = keras_class(layer)
-    if kind == "TFOpLambda" and layer.get_config()["function"].rpartition(".")[2] == "add":
-        return "Add"
-    return kind
-
-
 def _described(layer: Any) -> str:
     """What a layer is that has no integer form."""
-    kind = _kind(layer)
-    if kind == "Activation":
-        return f"{kind} {activation_name(layer)!r}"
-    return f"{kind} with a slope or a threshold" if kind == "ReLU" else kind
+    kind = function_name(layer)
+    return f"{kind} {activation_name(layer)!r}" if kind == "Activation" else kind
 
 
 def _tensor(value: Value, name: str) -> Tensor:
@@ -170,6 +176,31 @@ def _add(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) ->
         )
     operation = Add(name, tuple(source.name for source in sources), "")
     return Pending(operation, sources, shape)
+
+
+def _multiply(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    shapes = [source.shape for source in sources]
+    fits = len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) <= _MOST_AXES
+    if not fits:
+        raise ValueError(
+            f"`model`: {name!r} must multiply two tensors of as many axes, at most {_MOST_AXES} "
+            f"behind the batch dimension, got {', '.join(map(str, shapes))}."
+        )
+    return Pending(Multiply(name, tuple(source.name for source in sources), ""), sources, shape)
+
+
+def _function(call: LayerCall, name: str, source: Tensor, shape: tuple[int, ...]) -> Pending:
+    layer, (key,) = inner_layer(call.layer), call.inputs
+    table = FoldedTable(
+        lambda values: np.asarray(call.invoke(layer, {key: values})), len(shape) + 1
+    )
+    try:
+        table.values(source)
+    except ValueError as error:
+        raise ValueError(
+            f"`model`: {name!r} ({_described(layer)}) has no integer form in the exporter: {error}."
+        ) from error
+    return Pending(Lookup(name, (source.name,), "", table), (source,), shape)
 
 
 def _max_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
@@ -256,6 +287,8 @@ def _reshape(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any
     return Pending(Reshape(name, (sources[0].name,), ""), sources, shape, moves_levels=True)
 
 
+# Behind the batch dimension; some kernels broadcast no more.
+_MOST_AXES = 3
 _BATCH_NORMS = ("BatchNormalization", "SyncBatchNormalization")
 _NO_OPERATION = frozenset(
     [
@@ -272,6 +305,7 @@ _ON_ANY = {
     "Add": _add,
     "Dense": dense,
     "Flatten": _flatten,
+    "Multiply": _multiply,
     "Reshape": _reshape,
 }
 _ON_SPACE = {

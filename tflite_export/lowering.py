@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel
+from tflite_export.function_table import FoldedTable
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import (
     FullyConnected,
@@ -91,7 +92,12 @@ def _kind(operation: Operation) -> str:
 
 
 def _stored(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -> Operation:
-    """The operation with the kernel that a file holds."""
+    """The operation with the kernel or the table that a file holds."""
+    table = getattr(operation, "table", None)
+    if isinstance(table, FoldedTable):
+        source, output = tensors[operation.inputs[0]], tensors[operation.output]
+        levels = table.levels(source, output, relu=operation.relu)
+        return dataclasses.replace(operation, table=levels)
     folded = getattr(operation, "kernel", None)
     if not isinstance(folded, FoldedKernel):
         return operation

@@ -1,8 +1,9 @@
 """Proof without data that every kernel rounds as the exact rule does, whatever the images are.
 
 Kernels: at every accumulator that can occur, next to every threshold (`snapping_check`); between
-two thresholds nothing can change, because rule and kernels never decrease. Additions: all pairs of
-levels. What only moves levels: its tensors have one grid.
+two thresholds nothing can change, because rule and kernels never decrease. Sums and products: all
+pairs of levels. A table holds the rule's own results. What only moves levels: its tensors have one
+grid.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from tflite_export.integer_model import (
     FullyConnected,
     IntegerModel,
     Kernel,
+    Lookup,
+    Multiply,
     Operation,
     Probabilities,
     Shift,
     Tensor,
     reachable_sums,
 )
+from tflite_export.multiplication import multiply
 from tflite_export.requantization import ALL_KERNELS, Integers
 from tflite_export.snapping_check import check
 from tflite_export.snapping_values import Channels, Rounding
@@ -40,11 +44,11 @@ class OperationProof:
 
     Attributes:
         name: The operation's.
-        num_channels: How many roundings it has: one per channel; one for an addition; none where
-            levels only move.
+        num_channels: How many roundings it has: one per channel; one for a sum, a product or a
+            table; none where levels only move.
         unproved: Channels at which some kernel differs from the rule.
         margin: Smallest distance of an accumulator that can occur from a threshold, in units of
-            the accumulator; None where no threshold is within reach, and for additions.
+            the accumulator; None where no threshold is within reach, and without accumulators.
         failure: Why the proof fails, or an empty string.
     """
 
@@ -112,8 +116,10 @@ def _prove_operation(
     if isinstance(operation, (Conv2D, FullyConnected)):
         function = functions.get(operation.name) or _own_function(operation, sources[0])
         return _prove_kernel(operation, sources[0], target, function, kernels)
-    if isinstance(operation, Add):
-        return _prove_addition(operation, sources, target, kernels)
+    if isinstance(operation, (Add, Multiply)):
+        return _prove_pairs(operation, sources, target, kernels)
+    if isinstance(operation, Lookup):
+        return OperationProof(operation.name, num_channels=1)
     return _prove_move(operation, sources, target, kernels)
 
 
@@ -221,26 +227,33 @@ def _text(scale: np.float32, low: int, high: int) -> str:
     return f"{low}..{high} of scale {float(scale):.9g}"
 
 
-def _prove_addition(
-    operation: Add, sources: list[Tensor], target: Tensor, kernels: tuple[str, ...]
+def _prove_pairs(
+    operation: Add | Multiply, sources: list[Tensor], target: Tensor, kernels: tuple[str, ...]
 ) -> OperationProof:
     """All pairs of levels, in whole numbers of any size."""
     first, second = (np.arange(source.low, source.high + 1) for source in sources)
     scales = [fractions.Fraction(float(t.scale)) for t in (*sources, target)]
     unit = max(scale.denominator for scale in scales)  # powers of two
     units = [int(scale * unit) for scale in scales]
-    real = first.astype(object)[:, None] * units[0] + second.astype(object) * units[1]
     low, high = max(target.low, 0) if operation.relu else target.low, target.high
-    wanted = np.clip((2 * real + units[2]) // (2 * units[2]), low, high).astype(np.int64)
     floats = [source.scale for source in (*sources, target)]
+    rows, sign = first.astype(object)[:, None] * units[0], "+"
+    columns, level = second.astype(object) * units[1], units[2]
+    if isinstance(operation, Add):
+        real = rows + columns
+        found = {kernel: add(kernel, first[:, None], second, *floats) for kernel in kernels}
+    else:
+        real, level, sign = rows * columns, level * unit, "*"
+        found = dict.fromkeys(kernels, multiply(first[:, None], second, *floats))
+    wanted = np.clip((2 * real + level) // (2 * level), low, high).astype(np.int64)
     failure = ""
-    for kernel in kernels:
-        levels = np.clip(add(kernel, first[:, None], second, *floats), low, high)
+    for kernel, results in found.items():
+        levels = np.clip(results, low, high)
         if not failure and (levels != wanted).any():
             row, column = np.argwhere(levels != wanted)[0]
             count = int((levels != wanted).sum())
             failure = (
-                f"kernel {kernel} differs at {count} of {wanted.size} pairs, first "
-                f"{first[row]} + {second[column]}: {levels[row, column]}, not {wanted[row, column]}"
+                f"kernel {kernel} differs at {count} of {wanted.size} pairs, first {first[row]} "
+                f"{sign} {second[column]}: {levels[row, column]}, not {wanted[row, column]}"
             )
     return OperationProof(operation.name, 1, (0,) if failure else (), failure=failure)

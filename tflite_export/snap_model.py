@@ -10,7 +10,7 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel, Origin, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
-from tflite_export.integer_model import Add, Operation
+from tflite_export.integer_model import Add, Lookup, Multiply, Operation
 from tflite_export.lowering import channels_of
 from tflite_export.progress import Progress
 from tflite_export.snap_report import LayerMoves, SnapReport
@@ -22,9 +22,11 @@ from tflite_export.snapping import (
     snap_output_scale,
 )
 from tflite_export.snapping_families import SAME
+from tflite_export.snapping_function import check_product, check_values
 from tflite_export.snapping_search import LARGEST_MOVE, NARROWEST
 from tflite_export.snapping_solution import constant
-from tflite_export.snapping_sum import SumCheck, check_sum
+from tflite_export.snapping_sum import check_sum
+from tflite_export.snapping_values import LevelCheck
 from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
 from wrpn_tf.keras_flavor import flavor_of
@@ -72,7 +74,7 @@ def snap(
     layers, after = _snap_operations(snapped, storage, solved, verbose)
     report = SnapReport(
         layers=layers,
-        sums=_check_sums(after),
+        others=_check_others(after),
         tensors={
             name: float(after.tensors[name].scale) / float(tensor.scale) - 1
             for name, tensor in before.tensors.items()
@@ -169,13 +171,22 @@ def _snap_operations(
     return layers, final
 
 
-def _check_sums(folded: FoldedModel) -> dict[str, SumCheck]:
-    tensors = folded.tensors
-    return {
-        op.name: check_sum((tensors[op.inputs[0]], tensors[op.inputs[1]]), tensors[op.output])
-        for op in folded.operations
-        if isinstance(op, Add)
-    }
+def _check_others(folded: FoldedModel) -> dict[str, LevelCheck]:
+    """What is found of the operations that round and have no kernel."""
+    found = {}
+    for operation in folded.operations:
+        if isinstance(operation, (Add, Multiply, Lookup)):
+            sources = [folded.tensors[name] for name in operation.inputs]
+            output = folded.tensors[operation.output]
+            low = 0 if operation.relu else output.low
+            if isinstance(operation, Add):
+                check = check_sum((sources[0], sources[1]), output)
+            elif isinstance(operation, Multiply):
+                check = check_product(sources[0], sources[1], output, low=low)
+            else:
+                check = check_values(operation.table.values(sources[0]), output, low=low)
+            found[operation.name] = check
+    return found
 
 
 def _kernel_operations(folded: FoldedModel) -> list[Operation]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from tflite_export.snapping_sum import SumCheck
+from tflite_export.snapping_values import LevelCheck
 from wrpn_tf.text_table import fit_text
 
 Reals = npt.NDArray[np.float64]
@@ -42,20 +42,20 @@ class SnapReport:
 
     Attributes:
         layers: The kernel layers', in the order of the graph.
-        sums: Addition -> whether all kernels agree on it, and by which margin.
+        others: Sum, product or function -> whether all kernels agree on it, and by which margin.
         tensors: Rounded tensor -> its scale after / before - 1.
         accuracies: Top-1 before and after, or None.
     """
 
     layers: tuple[LayerMoves, ...]
-    sums: Mapping[str, SumCheck]
+    others: Mapping[str, LevelCheck]
     tensors: Mapping[str, float]
     accuracies: tuple[float, ...] | None
 
     @property
     def exact(self) -> bool:
-        """Whether every kernel agrees on every channel of every layer, and on every sum."""
-        return not (self.inexact_layers or self.inexact_sums)
+        """Whether every kernel agrees on every channel of every layer, and on all others."""
+        return not (self.inexact_layers or self.inexact_others)
 
     @property
     def inexact_layers(self) -> tuple[str, ...]:
@@ -63,25 +63,25 @@ class SnapReport:
         return tuple(layer.name for layer in self.layers if not layer.exact.all())
 
     @property
-    def inexact_sums(self) -> tuple[str, ...]:
-        """The additions in which kernels differ."""
-        return tuple(name for name, found in self.sums.items() if not found.exact)
+    def inexact_others(self) -> tuple[str, ...]:
+        """The sums, products and functions in which kernels differ, from each other or training."""
+        return tuple(name for name, found in self.others.items() if not found.exact)
 
     def __str__(self) -> str:
-        names = [*(layer.name for layer in self.layers), *self.sums]
+        names = [*(layer.name for layer in self.layers), *self.others]
         width = min(40, max([5, *map(len, names)]))
         head = f"{'layer':{width}} {'channels':>9} {'not exact':>10} "
         head += f"{'scale moves':>12} {'bias moves':>11} {'margin':>10}"
         lines = [head, *(_layer_line(layer, width) for layer in self.layers)]
-        lines += [_sum_line(name, found, width) for name, found in self.sums.items()]
+        lines += [_other_line(name, found, width) for name, found in self.others.items()]
         moved = max((abs(move) for move in self.tensors.values()), default=0.0)
         lines.append(f"Scales of tensors moved by at most {100 * moved:.2f} %.")
         if self.accuracies is not None:
             before, after = (100 * accuracy for accuracy in self.accuracies)
             lines.append(f"Top-1 accuracy: {before:.2f} % before, {after:.2f} % after.")
         lines.append(
-            "Moves: the largest, in % and in output levels. Margin: the smallest, relative; of "
-            "sums, in levels."
+            "Moves: the largest, in % and in levels. Margins: the smallest, relative; of "
+            "others in levels."
         )
         return "\n".join(lines)
 
@@ -95,6 +95,6 @@ def _layer_line(layer: LayerMoves, width: int) -> str:
     )
 
 
-def _sum_line(name: str, found: SumCheck, width: int) -> str:
+def _other_line(name: str, found: LevelCheck, width: int) -> str:
     fitted, inexact = fit_text(name, width), int(not found.exact)
-    return f"{fitted:{width}} {'sum':>9} {inexact:10} {found.margin:35.1e}"
+    return f"{fitted:{width}} {found.kind:>9} {inexact:10} {found.margin:35.1e}"

@@ -16,6 +16,7 @@ import numpy as np
 from tflite_export.addition import add
 from tflite_export.integer_model import Tensor
 from tflite_export.requantization import ALL_KERNELS
+from tflite_export.snapping_values import LevelCheck
 
 _LARGEST_DENOMINATOR = 255
 # Where an output is so coarse that the finer addend has fewer numerators up to there: its largest.
@@ -28,23 +29,6 @@ _SCAN, _SCAN_STEPS = 0.01, 40
 _WIDE = 1e-3
 
 Scales = tuple[np.float32, np.float32, np.float32]
-
-
-class SumCheck(NamedTuple):
-    """What `check_sum` found.
-
-    Attributes:
-        exact: Whether every kernel follows the exact rule on all pairs of levels.
-        margin: Smallest distance of a sum to a threshold, in levels.
-    """
-
-    exact: bool
-    margin: float
-
-    @property
-    def is_safe(self) -> bool:
-        """Whether a float32 forward pass adds alike too."""
-        return self.exact and self.margin >= _WIDE
 
 
 def snap_sum(
@@ -95,7 +79,7 @@ def check_sum(
     output: Tensor,
     scales: Scales | None = None,
     kernels: tuple[str, ...] = ALL_KERNELS,
-) -> SumCheck:
+) -> LevelCheck:
     """Returns whether the kernels add all pairs of levels as the exact rule does, and how closely.
 
     Args:
@@ -115,7 +99,7 @@ def check_sum(
         for kernel in kernels
     )
     threshold = np.clip(np.round(real + 0.5), output.low + 1, output.high) - 0.5
-    return SumCheck(exact, float(np.abs(real - threshold).min()))
+    return LevelCheck("sum", exact, float(np.abs(real - threshold).min()), _WIDE)
 
 
 class _Ratio(NamedTuple):

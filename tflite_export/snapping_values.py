@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from tflite_export.requantization import KERNELS, Floats, Integers
+
+
+class LevelCheck(NamedTuple):
+    """Whether an operation without a kernel gives the same levels everywhere.
+
+    Attributes:
+        kind: "sum", "product" or "function".
+        exact: Whether every TFLite kernel follows the exact rule on all levels.
+        margin: Smallest distance of a result to a rounding threshold, in levels.
+        wide: The margin from which a float32 forward pass gives these levels, too.
+    """
+
+    kind: str
+    exact: bool
+    margin: float
+    wide: float
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether a float32 forward pass gives these levels, too."""
+        return self.exact and self.margin >= self.wide
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

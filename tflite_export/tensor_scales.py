@@ -16,8 +16,9 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel
 from tflite_export.graph_reader import FoldedModel
-from tflite_export.integer_model import Add, Operation, Tensor
+from tflite_export.integer_model import Add, Lookup, Multiply, Operation, Tensor
 from tflite_export.scale_groups import has_fixed_scale, one_scale_groups, rounds_again
+from tflite_export.snapping_function import snap_product, snap_values
 from tflite_export.snapping_sum import check_sum, snap_sum
 from tflite_export.snapping_values import SnappedChannels
 
@@ -105,6 +106,8 @@ class _Chooser:
         for operation in self._folded.operations:
             if isinstance(operation, Add):
                 self._choose_sum(operation)
+            elif isinstance(operation, (Lookup, Multiply)):
+                self._choose_function(operation)
             elif self._wants_output_scale(operation) and not self._is_bound(operation.output):
                 self._choose_output(operation)
         return self._scales, self._solved
@@ -173,6 +176,22 @@ class _Chooser:
         for name, scale in zip(names, chosen, strict=True):
             self._set(name, scale)
             self._bind(name)
+
+    def _choose_function(self, operation: Lookup | Multiply) -> None:
+        """Moves the output's scale, if it may move, to where no result is near a threshold."""
+        for name in operation.inputs:
+            self._bind(name)
+        if not self._is_bound(operation.output):
+            sources = [self._tensor(name) for name in operation.inputs]
+            output, largest = self._tensor(operation.output), self._largest(operation.output)
+            low = 0 if operation.relu else output.low
+            if isinstance(operation, Multiply):
+                scale = snap_product(*sources, output, low=low, largest=largest)
+            else:
+                values = operation.table.values(*sources)
+                scale = snap_values(values, output, low=low, largest=largest)
+            self._set(operation.output, scale)
+            self._bind(operation.output)
 
     def _largest(self, name: str) -> float:
         """The largest scale that all tensors of a group may have."""

@@ -79,16 +79,10 @@ def test_a_layer_without_an_integer_form(net):
 
 
 def test_a_layer_that_cannot_be_simulated(net):
-    quantized = ready(net(lambda layers, x: layers.Multiply(name="gate")([x, x])))
+    quantized = ready(net(lambda layers, x: layers.Maximum(name="larger")([x, x])))
     with pytest.raises(
-        ValueError, match=r"cannot be simulated: quant_gate \(Multiply\)\..* Conv2D.*GlobalAver"
+        ValueError, match=r"cannot be simulated: quant_larger \(Maximum\)\..* Conv2D.*GlobalAver"
     ):
-        simulate(quantized, IMAGES)
-
-
-def test_a_sum_with_a_constant(net):
-    quantized = ready(net(lambda layers, x: x + 1.0))
-    with pytest.raises(ValueError, match=r"cannot be simulated: .*\(Add\)\."):
         simulate(quantized, IMAGES)
 
 
@@ -100,9 +94,9 @@ def test_batch_norm_over_another_axis(net):
         simulate(quantized, IMAGES)
 
 
-def test_an_activation_that_has_no_integer_form(net):
-    quantized = ready(net(lambda layers, x: layers.Conv2D(2, 1, activation="tanh", name="b")(x)))
-    with pytest.raises(ValueError, match=r"cannot be simulated: quant_b_tanh \(Activation\)\."):
+def test_a_softmax_inside(net):
+    quantized = ready(net(lambda layers, x: layers.Conv2D(2, 1, activation="softmax", name="b")(x)))
+    with pytest.raises(ValueError, match=r"cannot be simulated: quant_b_softmax \(Activation\)\."):
         simulate(quantized, IMAGES)
 
 

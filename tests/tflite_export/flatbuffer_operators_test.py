@@ -189,6 +189,51 @@ def test_a_tensor_may_be_added_to_itself():
     assert_runtimes_agree(model, write(model))
 
 
+SHAPES = [((7, 9, 6), (7, 9, 6)), ((7, 9, 6), (1, 1, 6)), ((1, 9, 1), (7, 1, 6)), ((5, 6), (1, 6))]
+
+
+def product(shapes, grid, relu=False):
+    """Of 16 levels by 16; 7 of their products' units are a level, so that none is a tie."""
+    tensors = [
+        tensor("x", shapes[0], low=-8, high=7, scale=0.25),
+        tensor("z", shapes[1], high=15, scale=0.5),
+        tensor("y", np.broadcast_shapes(*shapes), low=grid[0], high=grid[1], scale=7 / 8),
+    ]
+    return one_operation(im.Multiply("y", ("x", "z"), "y", relu), *tensors)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("grid", [*GRIDS.values(), (0, 255), (0, 1)])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_products_agree(shapes, grid, relu):
+    model = product(shapes, grid, relu)
+    assert_runtimes_agree(model, write(model))
+
+
+def test_a_tensor_may_be_multiplied_by_itself():
+    tensors = [tensor("x", (4, 4, 2), low=-8, high=7), tensor("y", (4, 4, 2), scale=3.0)]
+    model = one_operation(im.Multiply("y", ("x", "x"), "y"), *tensors)
+    assert_runtimes_agree(model, write(model))
+
+
+def lookup(source, target):
+    """Any levels of the output's, its ends among them."""
+    tensors = [
+        tensor(name, (7, 9, 6), low=low, high=high)
+        for name, (low, high) in (("x", source), ("y", target))
+    ]
+    table = np.random.default_rng(3).integers(target[0], target[1] + 1, source[1] - source[0] + 1)
+    table[[0, -1]] = target[::-1]
+    return one_operation(im.Lookup("y", ("x",), "y", table), *tensors)
+
+
+@pytest.mark.parametrize("target", [*GRIDS.values(), (0, 255)])
+@pytest.mark.parametrize("source", [*GRIDS.values(), (0, 255), (0, 1)])
+def test_functions_of_each_value_agree(source, target):
+    model = lookup(source, target)
+    assert_runtimes_agree(model, write(model))
+
+
 @pytest.mark.parametrize(
     ("low", "high", "amount"),
     [(0, 255, -128), (0, 255, -255), (0, 15, -8), (0, 15, -3), (-8, 7, 8), (-128, 127, 128)],

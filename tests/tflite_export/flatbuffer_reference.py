@@ -130,6 +130,19 @@ def _taps(q, kernel_size, operation, dilation=(1, 1)):
 
 
 @_compute.register
+def _(operation: im.Multiply, sources, model):
+    first, second, output = (
+        np.float64(model.tensors[name].scale) for name in (*operation.inputs, operation.output)
+    )
+    return np.floor(sources[0] * sources[1] * (first * second / output) + 0.5).astype(np.int64)
+
+
+@_compute.register
+def _(operation: im.Lookup, sources, model):
+    return operation.table[sources[0] - model.tensors[operation.inputs[0]].low]
+
+
+@_compute.register
 def _(operation: im.Conv2D, sources, model):
     stored = _stored(operation, 0)
     out, height, width, depth = stored.shape

@@ -11,7 +11,13 @@ from tests.tflite_export.flatbuffer_networks import (
     tensor,
     with_kernel,
 )
-from tests.tflite_export.flatbuffer_operators_test import GRIDS, WITH_KERNELS
+from tests.tflite_export.flatbuffer_operators_test import (
+    GRIDS,
+    SHAPES,
+    WITH_KERNELS,
+    lookup,
+    product,
+)
 from tests.tflite_export.flatbuffer_reference import (
     COMBINATIONS,
     examples,
@@ -50,6 +56,21 @@ def test_kernels_agree(case, num_bits, storage):
 def test_levels_are_clamped_to_any_grid(case, grid):
     operation, weights, output, settings = WITH_KERNELS[case]
     model = with_kernel(operation, weights, output, grid=GRIDS[grid], **settings)
+    assert_agrees(model, write(model))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("grid", [*GRIDS.values(), (0, 255)])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_products_agree(shapes, grid, relu):
+    model = product(shapes, grid, relu)
+    assert_agrees(model, write(model))
+
+
+@pytest.mark.parametrize("target", [*GRIDS.values(), (0, 255)])
+@pytest.mark.parametrize("source", [*GRIDS.values(), (0, 255)])
+def test_functions_of_each_value_agree(source, target):
+    model = lookup(source, target)
     assert_agrees(model, write(model))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.tflite_export.small_models import chain, make_images, quantized, residual_net
@@ -87,15 +88,16 @@ def test_layers_without_an_integer_form_are_named():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda L: L.Activation("tanh", name="x"), "'quant_x' (Activation 'tanh')"),
-        (lambda L: L.LeakyReLU(name="x"), "'quant_x' (LeakyReLU)"),
-        (lambda L: L.ReLU(negative_slope=0.5, name="x"), "'x' (ReLU with a slope or a"),
+        (lambda L: L.Average(name="x"), "'quant_x' (Average)"),
         (lambda L: L.Permute((2, 1, 3), name="x"), "'x' (Permute)"),
     ],
 )
 def test_unknown_layers_are_named_with_what_is_known(make, words):
-    layers = (L.Conv2D(4, 3, name="a"), L.BatchNormalization(), make(L), L.Conv2D(2, 1, name="b"))
-    message = refusal(quantized(chain(KERAS, *layers)))
+    x = inputs = KERAS.keras.Input((8, 8, 3), name="image")
+    for layer in (L.Conv2D(4, 3, name="a"), L.BatchNormalization()):
+        x = layer(x)
+    x = make(L)([x, x] if isinstance(make(L), L.Average) else x)
+    message = refusal(quantized(KERAS.keras.Model(inputs, L.Conv2D(2, 1, name="b")(x))))
     assert words in message
     assert "has no integer form" in message
     assert "Conv2D, Conv2DTranspose, Cropping1D" in message
@@ -156,8 +158,33 @@ def test_a_softmax_over_another_axis_is_refused():
     assert "'share' must be a softmax over the last axis, got axis 1" in refusal(quantized(model))
 
 
-@pytest.mark.parametrize("is_output", [False, True])
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_function_of_several_values_is_refused():
+    layers = (L.Conv2D(4, 3), L.Activation("log_softmax", name="x"), L.Conv2D(2, 1))
+    message = refusal(quantized(chain(KERAS, *layers)))
+    assert "'quant_x' (Activation 'log_softmax') has no integer form" in message
+    assert "it does not make one value of each value by itself" in message
+
+
+def test_constants_of_several_values_are_refused():
+    inputs = KERAS.keras.Input((4,), name="image")
+    x = KERAS.keras.ops.multiply(L.Dense(3)(inputs), np.array([1.0, 2.0, 3.0], np.float32))
+    message = refusal(quantized(KERAS.keras.Model(inputs, L.Dense(2)(x))))
+    assert "(Multiply) has no integer form" in message
+    assert "it does not make one value of each value by itself" in message
+
+
+def test_products_of_other_shapes_are_refused():
+    inputs = KERAS.keras.Input((4, 4, 2), name="image")
+    gate = L.GlobalAveragePooling2D()(inputs)
+    model = KERAS.keras.Model(inputs, L.Conv2D(2, 1)(L.Multiply()([inputs, gate])))
+    message = refusal(quantized(model))
+    assert "must multiply two tensors of as many axes, at most 3" in message
+    assert "got (4, 4, 2), (2,)" in message
+
+
+@pytest.mark.parametrize(
+    ("activation", "is_output"), [("softmax", False), ("softmax", True), ("sigmoid", True)]
+)
 def test_probabilities_that_a_layer_reads_are_refused(activation, is_output):
     inputs = KERAS.keras.Input((4,), name="image")
     share = L.Dense(3, activation=activation, name="share")(inputs)

@@ -15,7 +15,7 @@ from tflite_export.lowering import lower
 from tflite_export.saved_models import load_model
 from tflite_export.snap_model import copy_model, snap
 from tflite_export.snap_report import LayerMoves, SnapReport
-from tflite_export.snapping_sum import SumCheck
+from tflite_export.snapping_values import LevelCheck
 from wrpn_tf import calibrate
 from wrpn_tf.keras_flavor import KERAS, get_flavor
 
@@ -255,8 +255,8 @@ def test_every_line_of_the_report_fits_a_hundred_columns(flavor):
     for column in ("layer", "channels", "not exact", "scale moves", "bias moves", "margin"):
         assert column in lines[0]
     report = snapped(flavor.name)[1]
-    assert report.sums
-    assert len(lines) == 1 + len(report.layers) + len(report.sums) + 2
+    assert report.others
+    assert len(lines) == 1 + len(report.layers) + len(report.others) + 2
 
 
 def test_long_names_and_large_moves_fit_too():
@@ -269,12 +269,15 @@ def test_long_names_and_large_moves_fit_too():
         relative_margins=np.array([1e-20, np.inf]),
         exact=np.array([True, False]),
     )
-    sums = {"an_outer_model/an_inner_model/" * 5 + "add": SumCheck(exact=False, margin=1e-20)}
-    report = SnapReport((layer,), sums, {"a": 0.5}, (0.25, 1.0))
+    others = {
+        "an_outer_model/an_inner_model/" * 5 + kind: LevelCheck(kind, False, margin=1e-20, wide=1.0)
+        for kind in ("sum", "product", "function")
+    }
+    report = SnapReport((layer,), others, {"a": 0.5}, (0.25, 1.0))
     assert report.inexact_layers == (layer.name,)
-    assert report.inexact_sums == tuple(sums)
+    assert report.inexact_others == tuple(others)
     assert max(map(len, str(report).splitlines())) <= 100
-    assert str(report).count("..") == 2
+    assert str(report).count("..") == 4
     assert "moved by at most 50.00 %" in str(report)
     shorter = SnapReport((dataclasses.replace(layer, name="a"),), {}, {}, None)
     assert "moved by at most 0.00 %" in str(shorter)
@@ -371,7 +374,7 @@ def test_sums_are_exact_whatever_else_reads_them_and_stay_so(flavor, branches, s
     inputs = flavor.keras.Input((8, 8, 3))
     outputs = L.Dense(3)(L.Flatten()(branches(flavor, inputs)))
     once, report = snap(quantized(flavor.keras.Model(inputs, outputs)))
-    assert report.sums
+    assert report.others
     assert report.exact, str(report)
     assert_same_bits(values(snap(once)[0]), values(once))
     folded = fold_model(once)

@@ -118,6 +118,45 @@ _ROUNDING_LAYERS = frozenset(
         *_PREPROCESSING_LAYERS,
     ]
 )
+# What makes a value of each value by itself, if it reads one tensor (and perhaps constants): layers
+# and operations of both Keras, in lower case and without underscores.
+_ELEMENTWISE_FUNCTIONS = frozenset(
+    [
+        "abs",
+        "absolute",
+        "activation",
+        "add",
+        "celu",
+        "clip",
+        "divide",
+        "elu",
+        "exp",
+        "gelu",
+        "hardsigmoid",
+        "hardsilu",
+        "hardswish",
+        "hardtanh",
+        "leakyrelu",
+        "logsigmoid",
+        "maximum",
+        "minimum",
+        "multiply",
+        "negative",
+        "relu",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "softsign",
+        "square",
+        "subtract",
+        "swish",
+        "tanh",
+        "thresholdedrelu",
+        "truediv",
+        "truedivide",
+    ]
+)
 _RELU_OPERATIONS = {"Relu": None, "Relu6": 6.0, "nn.relu": None, "nn.relu6": 6.0}
 _RELU_ACTIVATIONS = {"relu": None, "relu6": 6.0}
 _UNIT_RANGE_ACTIVATIONS = frozenset(["sigmoid", "hard_sigmoid", "softmax"])
@@ -159,6 +198,27 @@ def kind_of(layer: Any) -> Kind:
     if getattr(layer, "weights", None):
         return Kind.FLOAT
     return Kind.ROUNDING
+
+
+def function_name(layer: Any) -> str:
+    """Returns the name of what a layer or operation computes, the same in both Keras.
+
+    tf_keras keeps operators as `TFOpLambda`, whose function is in its configuration.
+    """
+    name = keras_class(layer)
+    if name == "TFOpLambda":
+        return str(layer.get_config()["function"].rpartition(".")[2]).capitalize()
+    return name
+
+
+def is_elementwise(layer: Any) -> bool:
+    """Returns whether a layer or operation on one tensor makes a value of each value by itself.
+
+    A ReLU is none of them: it folds into what comes before it.
+    """
+    name = function_name(layer).lower().replace("_", "")
+    is_known = name in _ELEMENTWISE_FUNCTIONS and activation_name(layer) != "softmax"
+    return is_known and kind_of(layer) is Kind.ROUNDING
 
 
 def augments(layer: Any) -> bool:

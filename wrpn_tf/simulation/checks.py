@@ -17,12 +17,11 @@ from wrpn_tf.quantization import (
     output_quantizer,
     weight_quantizers,
 )
-from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.quantization.quantize_registry import Kind, function_name, kind_of
 from wrpn_tf.simulation.kernels import KERNEL_LAYERS, can_multiply
 from wrpn_tf.simulation.layers import (
     SIMULATED_LAYERS,
     find_rule,
-    layer_function,
     only_rounds,
     probability_function,
 )
@@ -119,7 +118,7 @@ def _check_shape(shape: tuple[int, ...], wanted: Shape) -> None:
 
 def _refuse(calls: Iterable[LayerCall], message: str) -> None:
     """Raises an error that names calls, if there are any."""
-    named = dict.fromkeys(f"{c.path} ({layer_function(inner_layer(c.layer))})" for c in calls)
+    named = dict.fromkeys(f"{c.path} ({function_name(inner_layer(c.layer))})" for c in calls)
     if named:
         more = [f"and {len(named) - _LISTED} more"] if len(named) > _LISTED else []
         raise ValueError(message.format(", ".join([*list(named)[:_LISTED], *more])))
@@ -141,9 +140,15 @@ def _is_simulated(call: LayerCall, graph: ModelGraph, raw: set[int]) -> bool:
         return raw.issuperset(call.inputs)
     if kind_of(layer) is Kind.KERNEL:
         return can_multiply(layer)
-    if probability_function(layer) is not None:
-        return set(call.outputs) <= set(graph.outputs)
-    return find_rule(call.layer) is not None and _sums_tensors(call)
+    if _is_probability(call, graph):
+        return True
+    return find_rule(call) is not None and _has_equal_ranks(call)
+
+
+def _is_probability(call: LayerCall, graph: ModelGraph) -> bool:
+    """Whether a call makes probabilities that are an output of the model."""
+    is_output = set(call.outputs) <= set(graph.outputs)
+    return is_output and probability_function(inner_layer(call.layer)) is not None
 
 
 def _has_channels_last(layer: Any, call: LayerCall) -> bool:
@@ -153,11 +158,10 @@ def _has_channels_last(layer: Any, call: LayerCall) -> bool:
     return getattr(layer, "data_format", None) != "channels_first"
 
 
-def _sums_tensors(call: LayerCall) -> bool:
-    """Whether a sum is one of tensors of equal rank, and not of a tensor and a constant."""
-    if layer_function(inner_layer(call.layer)) != "Add":
-        return True
-    return len(call.inputs) > 1 and len({len(shape) for shape in call.input_shapes}) == 1
+def _has_equal_ranks(call: LayerCall) -> bool:
+    """Whether the tensors that a sum or a product combines have as many axes as each other."""
+    is_combined = function_name(inner_layer(call.layer)) in ("Add", "Multiply")
+    return not is_combined or len({len(shape) for shape in call.input_shapes}) == 1
 
 
 def _unrounded(graph: ModelGraph, raw: set[int]) -> Iterator[LayerCall]:
@@ -170,7 +174,7 @@ def _unrounded(graph: ModelGraph, raw: set[int]) -> Iterator[LayerCall]:
             yield call
         elif kind not in _FOLDED and not only_rounds(call.layer):
             yield from (graph.producers[key] for key in call.inputs if key not in rounded | raw)
-        ends = probability_function(inner_layer(call.layer)) is not None
+        ends = _is_probability(call, graph)
         if output_quantizer(call.layer) is not None or kind is Kind.PASS_THROUGH or ends:
             rounded.update(call.outputs)
     yield from (graph.producers[key] for key in graph.outputs if key not in rounded | raw)

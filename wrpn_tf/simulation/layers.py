@@ -10,7 +10,14 @@ import numpy as np
 from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, is_quantized
-from wrpn_tf.quantization.quantize_registry import Kind, activation_name, kind_of, relu_limit
+from wrpn_tf.quantization.quantize_registry import (
+    Kind,
+    activation_name,
+    function_name,
+    is_elementwise,
+    kind_of,
+    relu_limit,
+)
 from wrpn_tf.simulation.pooling import mean_over_space, mean_over_windows
 from wrpn_tf.simulation.values import (
     Integers,
@@ -19,6 +26,7 @@ from wrpn_tf.simulation.values import (
     Pending,
     Reals,
     Value,
+    real,
     rectified,
     scaled,
 )
@@ -26,35 +34,26 @@ from wrpn_tf.simulation.values import (
 Rule: TypeAlias = Callable[[LayerCall, Sequence[Any]], Value]
 
 
-def layer_function(layer: Any) -> str:
-    """Returns the name of what a layer or operation computes, the same in both Keras.
-
-    tf_keras keeps operators as `TFOpLambda`, whose function is in its configuration.
-    """
-    name = keras_class(layer)
-    if name == "TFOpLambda":
-        return str(layer.get_config()["function"].rpartition(".")[2]).capitalize()
-    return name
-
-
 def only_rounds(layer: Any) -> bool:
     """Returns whether a layer does nothing but round a tensor."""
     return is_quantized(layer) and inner_layer(layer) is layer
 
 
-def find_rule(layer: Any) -> Rule | None:
-    """Returns the function that runs a layer without a kernel; None if it cannot be run here.
+def find_rule(call: LayerCall) -> Rule | None:
+    """Returns the function that runs a call of a layer without a kernel; None if none can.
 
     Args:
-        layer: A layer, wrapped or not.
+        call: The call of a layer, wrapped or not.
 
     Returns:
         `rule(call, values)`: the call's result for the values of its inputs, not yet rounded.
     """
-    if only_rounds(layer):
+    if only_rounds(call.layer):
         return _keep
-    inner = inner_layer(layer)
-    return _BY_KIND.get(kind_of(inner)) or _BY_FUNCTION.get(layer_function(inner))
+    layer = inner_layer(call.layer)
+    if len(call.inputs) == 1 and is_elementwise(layer):
+        return _apply
+    return _BY_KIND.get(kind_of(layer)) or _BY_FUNCTION.get(function_name(layer))
 
 
 def probabilities(layer: Any, levels: Levels) -> np.ndarray[Any, np.dtype[np.float32]] | None:
@@ -120,6 +119,18 @@ def _add(call: LayerCall, values: Sequence[Levels]) -> Pending:
     return Pending(tuple((levels.integers, levels.scale) for levels in values))
 
 
+def _multiply(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    first, second = values
+    return Pending(((first.integers * second.integers, first.scale * second.scale),))
+
+
+def _apply(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    """Lets Keras apply a function to each level's value, in float32 as in the model."""
+    (levels,) = values
+    tensors = {call.inputs[0]: real(levels).astype(np.float32)}
+    return Pending((), offset=_float64(call.invoke(inner_layer(call.layer), tensors)))
+
+
 def _average(call: LayerCall, values: Sequence[Levels]) -> Pending:
     layer = inner_layer(call.layer)
     (levels,) = values
@@ -151,12 +162,14 @@ _BY_FUNCTION: dict[str, Rule] = {
     "GlobalAveragePooling1D": _average_all,
     "GlobalAveragePooling2D": _average_all,
     "GlobalAveragePooling3D": _average_all,
+    "Multiply": _multiply,
 }
 SIMULATED_LAYERS = (
     "BatchNormalization",
     "Concatenate",
     "ReLU",
     "softmax and sigmoid at the end",
+    "functions of each value by itself (sigmoid, swish, LeakyReLU, x + 3, ...)",
     "Rescaling and Normalization at the start",
     "what moves values (max pooling, padding, reshapes, ...)",
     *_BY_FUNCTION,

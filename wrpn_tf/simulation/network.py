@@ -170,11 +170,12 @@ class _Run:
             value, record = multiply(call, values[0], self._array, name)
             self._layers.append(record)
             return value
-        ends = probabilities(layer, values[0])
+        (key,) = call.outputs
+        ends = probabilities(layer, values[0]) if key in self._graph.outputs else None
         if ends is not None:
-            self._probabilities[call.outputs[0]] = ends
+            self._probabilities[key] = ends
             return values[0]
-        rule = find_rule(call.layer)
+        rule = find_rule(call)
         return rule(call, values)
 
     def _keep(self, name: str, integers: Integers, scale: float, grid: Grid) -> Levels:

@@ -48,7 +48,7 @@ class Pending:
 
     Attributes:
         terms: (int32 integers [batch, ...], float64 scale): one for a kernel, several for a sum.
-        offset: float64.
+        offset: float64; all there is, [batch, ...], of what is no multiple of integers.
         lower: float64, the smallest real value; -inf without a ReLU.
         upper: float64, the largest real value.
         divisor: float64, whole numbers.
