@@ -6,6 +6,8 @@ import numpy as np
 
 from tflite_export import integer_model as im
 
+# The reference kernel of SOFTMAX ends the process below.
+_SMALLEST_LOGIT_SCALE = 2.0**-26
 # TFLite's int8 SOFTMAX and LOGISTIC have this output and no other.
 _PROBABILITY_GRID = (np.float32(1 / 256), 0, 255)
 
@@ -72,6 +74,12 @@ def _check_grids(operation: im.Operation, sources: list[im.Tensor], output: im.T
         raise ValueError(
             f"{operation.name!r}: {output.name!r} must have the grid {_PROBABILITY_GRID} of "
             f"probabilities, got {output.grid}."
+        )
+    if isinstance(operation, im.Softmax) and sources[0].scale <= _SMALLEST_LOGIT_SCALE:
+        raise ValueError(
+            f"{operation.name!r}: the scale of {sources[0].name!r} must exceed "
+            f"{_SMALLEST_LOGIT_SCALE:.2g}, as kernels demand of a softmax's input, got "
+            f"{sources[0].scale:.2g}. Was the network trained?"
         )
 
 

@@ -1,8 +1,9 @@
-"""The scales of a network's tensors, moved to where its sums and means are exact on every kernel.
+"""The scales of a network's tensors, moved to where sums, products and means are exact everywhere.
 
 A scale is bound by what its tensor meets: tensors of one group (`scale_groups`) have one; a sum
 needs scales whose ratios are fractions with an odd denominator, so that no sum is a tie; a mean,
-and a layer whose weights' step is fixed, can only be exact for some scales of its output.
+a product, a function of each value, and a layer whose weights' step is fixed, can only be exact for
+some scales of its output.
 """
 
 from __future__ import annotations

@@ -88,6 +88,7 @@ NETWORKS = {
     "PreActResNet34": own("PreActResNet34", input_shape=(32, 32, 3), classes=10),
     "MobileNetV2": application("MobileNetV2", 32, alpha=0.35),
     "DenseNet121": application("DenseNet121", 32),
+    "MobileNetV3Small": application("MobileNetV3Small", 32, include_preprocessing=False),
 }
 
 
@@ -101,6 +102,7 @@ NETWORKS = {
         ("keras", "PreActResNet34", (2, 8), "int4"),
         ("tf_keras", "MobileNetV2", (2, 8), "int2"),
         ("keras", "DenseNet121", (2, 4), "int8"),
+        ("tf_keras", "MobileNetV3Small", (2, 8), "int8"),
     ],
 )
 def test_applications_are_exact(flavor_name, network, bits, storage):
@@ -183,8 +185,21 @@ def sequence(flavor):
     return flavor.keras.Model(inputs, L.Dense(5)(L.Concatenate()(parts)))
 
 
+def squeezed(flavor):
+    """Inverted bottlenecks whose channels are weighed by two kinds of gates; smooth activations."""
+    L = flavor.layers
+    inputs = image(flavor)
+    x = L.Activation("swish")(L.BatchNormalization()(L.Conv2D(8, 3, use_bias=False)(inputs)))
+    gate = L.Conv2D(4, 1, activation="relu")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    x = L.Multiply()([x, L.Conv2D(8, 1, activation="sigmoid")(gate)])
+    x = L.LeakyReLU(0.1)(L.BatchNormalization()(L.DepthwiseConv2D(3, use_bias=False)(x)))
+    gate = L.Conv2D(8, 1)(L.GlobalAveragePooling2D(keepdims=True)(x))
+    x = x * (L.ReLU(6.0)(gate + 3.0) * (1 / 6))
+    return flavor.keras.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(x)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [decoder, separable, inception, u_net, sequence])
+@pytest.mark.parametrize("build", [decoder, separable, inception, u_net, sequence, squeezed])
 @pytest.mark.parametrize(
     ("flavor_name", "bits", "storage"),
     [("keras", (2, 8), "int8"), ("keras", (3, 3), "int4"), ("tf_keras", (4, 8), "int2")],

@@ -321,6 +321,23 @@ def test_operators_are_rounded_behind_them(flavor, listed):
     }
 
 
+def test_operators_on_operators_are_each_rounded(flavor, listed):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4,), name="a")
+    x = L.Dense(4, activation="relu", name="first")(inputs)
+    y = x * 0.5
+    z = x * y
+    names = [tensor._keras_history[0].name for tensor in (y, z)]
+    model = flavor.keras.Model(inputs, L.Dense(2, name="head")(z))
+    assert listed(quantize_model(model)) == {
+        "a": "i8",
+        "first": "w8 o8",
+        names[0]: "o8",
+        names[1]: "o8",
+        "head": "w8 o8",
+    }
+
+
 def test_a_norm_behind_a_layers_own_relu_is_an_operation_of_its_own(flavor, listed):
     L = flavor.layers
     inputs = flavor.keras.Input((8, 8, 3), name="a")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.simulation.comparison import compare
-from tests.simulation.networks import mixed, quantize_exactly, randomize, sequence, shared
+from tests.simulation.networks import gated, mixed, quantize_exactly, randomize, sequence, shared
 from wrpn_tf.accelerator import SystolicArray
 from wrpn_tf.simulation import simulate
 
@@ -22,7 +22,9 @@ def quantized_net(build, flavor, images, **bits):
 
 
 @pytest.mark.parametrize("bits", [(1, 2), (2, 8), (4, 4), (8, 8)])
-@pytest.mark.parametrize(("build", "inputs", "ties"), [(mixed, IMAGES, 100), (sequence, STEPS, 20)])
+@pytest.mark.parametrize(
+    ("build", "inputs", "ties"), [(mixed, IMAGES, 100), (sequence, STEPS, 20), (gated, IMAGES, 30)]
+)
 def test_every_kind_of_layer_gives_keras_levels(flavor, build, inputs, ties, bits):
     quantized = quantized_net(
         build, flavor, inputs, num_bits_weight=bits[0], num_bits_activation=bits[1]

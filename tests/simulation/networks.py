@@ -117,6 +117,21 @@ def sequence(flavor):
     return flavor.keras.Model(steps, layers.Dense(3, name="logits")(x), name="sequence")
 
 
+def gated(flavor):
+    """Functions of each value and products, with and without broadcasting, on 8 x 8 images."""
+    layers = flavor.layers
+    image = flavor.keras.Input((8, 8, 3), name="image")
+    x = layers.Rescaling(1 / 128, offset=-1)(image)
+    x = _norm(layers, layers.Conv2D(6, 3, padding="same", use_bias=False, name="stem")(x))
+    x = layers.LeakyReLU(0.5, name="leaky")(x)
+    gate = layers.Conv2D(6, 1, name="squeeze")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    gate = layers.ReLU(6.0, name="gate_relu")(gate + 2.0) * 0.25
+    x = layers.Multiply(name="gated")([x, gate])
+    x = layers.ReLU(name="product")(x * layers.Conv2D(6, 3, padding="same", name="other")(x))
+    vector = layers.Dense(4, name="logits")(layers.Flatten()(x))
+    return flavor.keras.Model(image, layers.Activation("sigmoid")(vector), name="gated")
+
+
 def shared(flavor):
     """One convolution three times, on two inputs and on itself; a nested model; a dense map."""
     layers = flavor.layers

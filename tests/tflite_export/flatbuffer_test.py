@@ -264,7 +264,15 @@ def _contradictions():
     softmax = one_operation(
         im.Softmax("y", ("x",), "y"), tensor("x", (10,)), tensor("y", (10,), scale=1 / 255)
     )
+    tiny = one_operation(
+        im.Softmax("y", ("x",), "y"),
+        tensor("x", (10,), scale=2.0**-26),
+        tensor("y", (10,), scale=1 / 256),
+    )
     shift = one_operation(im.Shift("y", ("x",), "y", -5), tensor("x", (7,)), tensor("y", (7,)))
+    lookup = one_operation(
+        im.Lookup("y", ("x",), "y", np.arange(4)), tensor("x", (7,), high=3), tensor("y", (7,))
+    )
     return [
         (_changed(dense, inputs=("w",)), r"'y' reads \['w'\] before they are computed"),
         (_changed(dense, output="x"), "'y': the output 'x' must be"),
@@ -279,6 +287,9 @@ def _contradictions():
         (_with_tensor(pool, "y", high=15), "'y' moves levels, so that 'x' and 'y' must have one"),
         (shift, r"'y' moves levels by -5, .* grid .*-5, 250\).* got .*0, 255\)"),
         (softmax, "'y': 'y' must have the grid"),
+        (tiny, "'y': the scale of 'x' must exceed 1.5e-08.* got 1.5e-08. Was the network trained"),
+        (_changed(lookup, table=np.arange(3)), r"'y': `table` must have 4 levels in 0\.\.255"),
+        (_changed(lookup, table=-np.arange(4)), r"'y': `table` .* got \(4,\) in -3\.\.0"),
         (
             _changed(dense, kernel=dataclasses.replace(values, bias=np.zeros(5, np.int32))),
             r"'y': `bias` must have the shape \(4,\), got \(5,\)",

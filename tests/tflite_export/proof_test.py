@@ -13,6 +13,7 @@ from tests.tflite_export import integer_networks
 from tflite_export import integer_model as im
 from tflite_export.addition import add
 from tflite_export.integer_model import reachable_sums
+from tflite_export.multiplication import multiply
 from tflite_export.proof import RealFunction, prove
 from tflite_export.requantization import ALL_KERNELS, requantize
 
@@ -181,6 +182,34 @@ def test_additions_are_proved_pair_by_pair(scales, relu, holds):
     assert proof.num_channels == 1
     if not holds:
         assert "first" in proof.failure
+
+
+@pytest.mark.parametrize(
+    ("scales", "relu", "holds"),
+    [
+        ((1 / 15, 1 / 15, 1 / 15), True, True),
+        ((0.25, 0.5, 0.875), False, True),
+        ((0.25, 0.5, 1.0), False, False),  # ties
+        ((0.25, 0.5, 0.25 * 0.5 * 43.9999), False, True),
+    ],
+)
+def test_products_are_proved_pair_by_pair(scales, relu, holds):
+    low, high = (0, 15) if relu else (-8, 7)
+    model = addition(scales, relu, low=low, high=high)
+    model = dataclasses.replace(model, operations=(im.Multiply("y", ("a", "b"), "y", relu),))
+    (proof,) = prove(model)
+    a, b, y = (fractions.Fraction(float(np.float32(scale))) for scale in scales)
+    floats = [np.float32(scale) for scale in scales]
+    wrong = any(
+        np.clip(math.floor(i * a * j * b / y + fractions.Fraction(1, 2)), low, high)
+        != np.clip(multiply(i, j, *floats), low, high)
+        for i in range(16)
+        for j in range(-8, 8)
+    )
+    assert wrong is not holds
+    assert proof.holds is holds
+    assert proof.num_channels == 1
+    assert holds or "first 1 * -4: -1, not 0" in proof.failure
 
 
 def test_moved_levels_must_keep_their_meaning():

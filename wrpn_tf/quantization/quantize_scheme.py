@@ -11,7 +11,7 @@ from typing import Any
 
 import tf_keras
 
-from wrpn_tf.keras_flavor import clone_layer, import_tfmot
+from wrpn_tf.keras_flavor import clone_layer, import_tfmot, keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph, rebuild
 from wrpn_tf.quantization import quantizers
 from wrpn_tf.quantization.layer_settings import QuantizationRules
@@ -112,10 +112,13 @@ class _LayoutTransform(tfmot.QuantizeLayoutTransform):
 
 
 def _readers(key: int, graph: ModelGraph) -> Iterator[LayerCall]:
-    """Yields the calls that read a tensor, if need be behind layers that move its values."""
+    """Yields the calls that read a tensor, if need be behind what cannot be annotated itself.
+
+    That is layers that move its values, and operations.
+    """
     for call in graph.consumers[key]:
         yield call
-        if kind_of(call.layer) is Kind.PASS_THROUGH:
+        if kind_of(call.layer) is Kind.PASS_THROUGH or keras_class(call.layer) == "TFOpLambda":
             for output in call.outputs:
                 yield from _readers(output, graph)
 
