@@ -32,6 +32,7 @@ from tflite_export.integer_model import (
     Tensor,
     TransposeConv,
     UpSample2D,
+    lowest_level,
 )
 from tflite_export.multiplication import multiply
 from tflite_export.requantization import ALL_KERNELS, Floats, requantize
@@ -104,13 +105,11 @@ def _run(
     if isinstance(operation, (Conv2D, FullyConnected)):
         return _round_sums(operation, _sums(operation, x, target), scales[0], target, kernel)
     if isinstance(operation, Add):
-        low = max(target.low, 0) if operation.relu else target.low
         total = add(kernel, x, sources[1], scales[0], scales[1], target.scale)
-        return np.clip(total, low, target.high)
+        return np.clip(total, lowest_level(operation, target), target.high)
     if isinstance(operation, Multiply):
-        low = max(target.low, 0) if operation.relu else target.low
         product = multiply(x, sources[1], scales[0], scales[1], target.scale)
-        return np.clip(product, low, target.high)
+        return np.clip(product, lowest_level(operation, target), target.high)
     if isinstance(operation, Lookup):
         return operation.table[x - model.tensors[operation.inputs[0]].low]
     if isinstance(operation, Shift):
@@ -151,8 +150,7 @@ def _round_sums(
     else:
         kind = "transpose_conv" if isinstance(operation, TransposeConv) else "conv"
     level = requantize(kernel, kind, accumulators, input_scale, stored.scale, target.scale)
-    low = max(target.low, 0) if operation.relu else target.low
-    return np.clip(level, low, target.high)
+    return np.clip(level, lowest_level(operation, target), target.high)
 
 
 def _sums(operation: Conv2D | FullyConnected, x: Levels, target: Tensor) -> Floats:

@@ -44,8 +44,7 @@ class FoldedTable:
         found = self.function(reals).reshape(-1)
         return np.allclose(found, expected.reshape(-1), _FLOAT32_ERROR, _FLOAT32_ERROR)
 
-    def levels(self, source: Tensor, output: Tensor, *, relu: bool) -> Integers:
-        """Returns the table: floor(value / scale + 1/2), clamped to the output's levels."""
-        low = max(output.low, 0) if relu else output.low
+    def levels(self, source: Tensor, output: Tensor, low: int) -> Integers:
+        """Returns the table: floor(value / scale + 1/2), clamped to low..high of the output."""
         rounded = np.floor(self.values(source) / np.float64(output.scale) + 0.5)
         return np.clip(rounded, low, output.high).astype(np.int64)

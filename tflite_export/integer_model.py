@@ -270,6 +270,11 @@ class Sigmoid(Probabilities):
     """A probability for each value by itself."""
 
 
+def lowest_level(operation: Operation, output: Tensor) -> int:
+    """Returns the lowest level that an operation which rounds can write."""
+    return 0 if getattr(operation, "relu", False) else output.low
+
+
 def reachable_sums(
     operation: Conv2D | FullyConnected, source: Tensor
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -18,6 +18,7 @@ from tflite_export.integer_model import (
     Operation,
     Tensor,
     TransposeConv,
+    lowest_level,
     reachable_sums,
 )
 from tflite_export.requantization import KERNELS
@@ -69,7 +70,7 @@ def channels_of(
     rounding = Rounding(
         input_scale=source.scale,
         output_scale=output.scale,
-        low=0 if operation.relu else output.low,
+        low=lowest_level(operation, output),
         high=output.high,
         multiplier=multiplier(
             storage,
@@ -96,7 +97,7 @@ def _stored(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -
     table = getattr(operation, "table", None)
     if isinstance(table, FoldedTable):
         source, output = tensors[operation.inputs[0]], tensors[operation.output]
-        levels = table.levels(source, output, relu=operation.relu)
+        levels = table.levels(source, output, lowest_level(operation, output))
         return dataclasses.replace(operation, table=levels)
     folded = getattr(operation, "kernel", None)
     if not isinstance(folded, FoldedKernel):

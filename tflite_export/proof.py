@@ -28,6 +28,7 @@ from tflite_export.integer_model import (
     Probabilities,
     Shift,
     Tensor,
+    lowest_level,
     reachable_sums,
 )
 from tflite_export.multiplication import multiply
@@ -153,7 +154,7 @@ def _prove_kernel(
     rounding = Rounding(
         source.scale,
         target.scale,
-        low=max(target.low, 0) if operation.relu else target.low,
+        low=lowest_level(operation, target),
         high=target.high,
         multiplier=int(kernel.multiplier.max()),
         kind=_kind(operation),
@@ -235,25 +236,24 @@ def _prove_pairs(
     scales = [fractions.Fraction(float(t.scale)) for t in (*sources, target)]
     unit = max(scale.denominator for scale in scales)  # powers of two
     units = [int(scale * unit) for scale in scales]
-    low, high = max(target.low, 0) if operation.relu else target.low, target.high
+    rows, columns = first.astype(object)[:, None] * units[0], second.astype(object) * units[1]
     floats = [source.scale for source in (*sources, target)]
-    rows, sign = first.astype(object)[:, None] * units[0], "+"
-    columns, level = second.astype(object) * units[1], units[2]
     if isinstance(operation, Add):
-        real = rows + columns
+        sign, real, level = "+", rows + columns, units[2]
         found = {kernel: add(kernel, first[:, None], second, *floats) for kernel in kernels}
     else:
-        real, level, sign = rows * columns, level * unit, "*"
+        sign, real, level = "*", rows * columns, units[2] * unit
         found = dict.fromkeys(kernels, multiply(first[:, None], second, *floats))
+    low, high = lowest_level(operation, target), target.high
     wanted = np.clip((2 * real + level) // (2 * level), low, high).astype(np.int64)
-    failure = ""
     for kernel, results in found.items():
         levels = np.clip(results, low, high)
-        if not failure and (levels != wanted).any():
+        if (levels != wanted).any():
             row, column = np.argwhere(levels != wanted)[0]
-            count = int((levels != wanted).sum())
             failure = (
-                f"kernel {kernel} differs at {count} of {wanted.size} pairs, first {first[row]} "
-                f"{sign} {second[column]}: {levels[row, column]}, not {wanted[row, column]}"
+                f"kernel {kernel} differs at {(levels != wanted).sum()} of {wanted.size} pairs, "
+                f"first {first[row]} {sign} {second[column]}: {levels[row, column]}, "
+                f"not {wanted[row, column]}"
             )
-    return OperationProof(operation.name, 1, (0,) if failure else (), failure=failure)
+            return OperationProof(operation.name, 1, (0,), failure=failure)
+    return OperationProof(operation.name, num_channels=1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel, Origin, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
-from tflite_export.integer_model import Add, Lookup, Multiply, Operation
+from tflite_export.integer_model import Add, Lookup, Multiply, Operation, lowest_level
 from tflite_export.lowering import channels_of
 from tflite_export.progress import Progress
 from tflite_export.snap_report import LayerMoves, SnapReport
@@ -178,7 +178,7 @@ def _check_others(folded: FoldedModel) -> dict[str, LevelCheck]:
         if isinstance(operation, (Add, Multiply, Lookup)):
             sources = [folded.tensors[name] for name in operation.inputs]
             output = folded.tensors[operation.output]
-            low = 0 if operation.relu else output.low
+            low = lowest_level(operation, output)
             if isinstance(operation, Add):
                 check = check_sum((sources[0], sources[1]), output)
             elif isinstance(operation, Multiply):

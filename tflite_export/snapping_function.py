@@ -6,6 +6,7 @@ that factor k / d for an odd d, it is never closer than 1 / (2 d) to a threshold
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -49,15 +50,13 @@ def snap_product(
                     cost = move / 1e-3 + float(np.log(denominator))
                     yield cost, np.float32(unit * denominator / numerator)
 
-    def found(scale: np.float32) -> LevelCheck:
-        return check_product(first, second, output, low=low, scale=scale)
+    def check(tensor: Tensor) -> LevelCheck:
+        return check_product(first, second, tensor, low=low)
 
-    return _first_safe(output.scale, [scale for _, scale in sorted(candidates())], largest, found)
+    return _first_safe(output, [scale for _, scale in sorted(candidates())], largest, check)
 
 
-def check_product(
-    first: Tensor, second: Tensor, output: Tensor, *, low: int, scale: np.float32 | None = None
-) -> LevelCheck:
+def check_product(first: Tensor, second: Tensor, output: Tensor, *, low: int) -> LevelCheck:
     """Returns whether files multiply all pairs of levels as the exact rule does, and how closely.
 
     Args:
@@ -65,12 +64,10 @@ def check_product(
         second: The other.
         output: The product.
         low: Its lowest level, 0 where a ReLU is fused.
-        scale: In place of the product's own.
     """
-    y = output.scale if scale is None else scale
     a, b = np.arange(first.low, first.high + 1)[:, None], np.arange(second.low, second.high + 1)
-    real = a * b * (np.float64(first.scale) * np.float64(second.scale) / np.float64(y))
-    levels = np.clip(multiply(a, b, first.scale, second.scale, y), low, output.high)
+    real = a * b * (np.float64(first.scale) * np.float64(second.scale) / np.float64(output.scale))
+    levels = np.clip(multiply(a, b, first.scale, second.scale, output.scale), low, output.high)
     rule = np.clip(np.floor(real + 0.5), low, output.high)
     return _check("product", real, low, output.high, agrees=np.array_equal(levels, rule))
 
@@ -88,25 +85,19 @@ def snap_values(values: Floats, output: Tensor, *, low: int, largest: float) -> 
     factors = 1 + np.stack([-steps, steps], axis=1).reshape(-1)
     scales = [np.float32(scale) for scale in np.float64(output.scale) * factors]
     return _first_safe(
-        output.scale,
-        scales,
-        largest,
-        lambda scale: check_values(values, output, low=low, scale=scale),
+        output, scales, largest, lambda tensor: check_values(values, tensor, low=low)
     )
 
 
-def check_values(
-    values: Floats, output: Tensor, *, low: int, scale: np.float32 | None = None
-) -> LevelCheck:
+def check_values(values: Floats, output: Tensor, *, low: int) -> LevelCheck:
     """Returns whether Keras rounds a table's values as the table does, and how closely.
 
     Args:
         values: What the table's function makes of each level.
         output: The table's output.
         low: Its lowest level, 0 where a ReLU is fused.
-        scale: In place of the output's own.
     """
-    real = values / np.float64(output.scale if scale is None else scale)
+    real = values / np.float64(output.scale)
     return _check("function", real, low, output.high, agrees=True)
 
 
@@ -118,17 +109,17 @@ def _check(kind: str, real: Floats, low: int, high: int, *, agrees: bool) -> Lev
 
 
 def _first_safe(
-    own: np.float32,
+    output: Tensor,
     candidates: list[np.float32],
     largest: float,
-    check: Callable[[np.float32], LevelCheck],
+    check: Callable[[Tensor], LevelCheck],
 ) -> np.float32:
-    """The first scale that is safe, or that of the widest margin."""
-    best, widest = own, -1.0
-    for scale in (own, *candidates):
-        found = check(scale)
-        if scale > max(largest, own):
+    """The output's own scale or the first candidate that is safe, or that of the widest margin."""
+    best, widest = output.scale, -1.0
+    for scale in (output.scale, *candidates):
+        if scale > max(largest, output.scale):
             continue
+        found = check(dataclasses.replace(output, scale=scale))
         if found.is_safe:
             return scale
         if found.margin > widest:

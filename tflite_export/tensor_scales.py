@@ -17,7 +17,7 @@ import numpy as np
 
 from tflite_export.batch_norm_folding import FoldedKernel
 from tflite_export.graph_reader import FoldedModel
-from tflite_export.integer_model import Add, Lookup, Multiply, Operation, Tensor
+from tflite_export.integer_model import Add, Lookup, Multiply, Operation, Tensor, lowest_level
 from tflite_export.scale_groups import has_fixed_scale, one_scale_groups, rounds_again
 from tflite_export.snapping_function import snap_product, snap_values
 from tflite_export.snapping_sum import check_sum, snap_sum
@@ -185,7 +185,7 @@ class _Chooser:
         if not self._is_bound(operation.output):
             sources = [self._tensor(name) for name in operation.inputs]
             output, largest = self._tensor(operation.output), self._largest(operation.output)
-            low = 0 if operation.relu else output.low
+            low = lowest_level(operation, output)
             if isinstance(operation, Multiply):
                 scale = snap_product(*sources, output, low=low, largest=largest)
             else:

@@ -2,14 +2,14 @@
 
     python examples/experiments/export_exactness.py
     python examples/experiments/export_exactness.py --data_dir=.../cifar-10-batches-py \
-        --nets=digits,preactivation,concatenation,resnet20,mobilenetv2
+        --nets=digits,preactivation,concatenation,gated,resnet20,mobilenetv2
 
 For each net and pair of bit widths: trains briefly, snaps, writes a file, and compares Keras, the
 kernels' formulas, the accelerator and every installed runtime at every layer. A row of the CSV file
 tells how many values differ; rows that are in it are not computed again, trained nets are kept in
 --model_dir, so an interrupted series goes on where it was. The digits (digits, preactivation,
-concatenation) take two minutes per net on two cores, each CIFAR-10 net about three minutes for one
-pair of bit widths in three storages.
+concatenation, gated) take two minutes per net on two cores, each CIFAR-10 net about three minutes
+for one pair of bit widths in three storages.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py, f
 _NETS = flags.DEFINE_list(
     "nets",
     ["digits"],
-    "Among digits, preactivation, concatenation (on the digits), resnet20, mobilenetv2.",
+    "Among digits, preactivation, concatenation, gated (on the digits), resnet20, mobilenetv2.",
 )
 _BITS = flags.DEFINE_list(
     "bits", ["w2a2", "w2a4", "w2a8", "w3a3", "w4a4", "w4a8"], "Of weights and activations."
@@ -200,6 +200,22 @@ def _concatenation(x: Any) -> Any:
     return _conv(layers.Concatenate()([x, y]), 16)
 
 
+def _gated(x: Any) -> Any:
+    """Squeeze-and-excite blocks of swish: depthwise convolutions whose channels are weighed."""
+    x = _conv(x, 12)
+    for strides in (1, 2):
+        y = layers.Conv2D(32, 1, use_bias=False)(x)
+        y = layers.Activation("swish")(layers.BatchNormalization(momentum=0.9)(y))
+        y = layers.DepthwiseConv2D(3, strides, "same", use_bias=False)(y)
+        y = layers.Activation("swish")(layers.BatchNormalization(momentum=0.9)(y))
+        gate = layers.GlobalAveragePooling2D(keepdims=True)(y)
+        gate = layers.Conv2D(8, 1, activation="relu")(gate)
+        y = layers.Multiply()([y, layers.Conv2D(32, 1, activation="sigmoid")(gate)])
+        y = layers.BatchNormalization(momentum=0.9)(layers.Conv2D(12, 1, use_bias=False)(y))
+        x = layers.Add()([x, y]) if strides == 1 else y
+    return _conv(x, 32)
+
+
 def _conv(x: Any, filters: int) -> Any:
     return _norm_relu(layers.Conv2D(filters, 3, padding="same", use_bias=False)(x))
 
@@ -208,7 +224,11 @@ def _norm_relu(x: Any) -> Any:
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
 
-_ON_DIGITS = {"preactivation": _preactivation, "concatenation": _concatenation}
+_ON_DIGITS = {
+    "preactivation": _preactivation,
+    "concatenation": _concatenation,
+    "gated": _gated,
+}
 
 
 if __name__ == "__main__":

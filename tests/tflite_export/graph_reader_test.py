@@ -429,7 +429,7 @@ def test_functions_of_each_value(flavor, function, expected):
     source, output = folded.tensors[table.inputs[0]], folded.tensors[table.output]
     values = expected(np.arange(source.low, source.high + 1) * np.float64(source.scale))
     np.testing.assert_allclose(table.table.values(source), values, rtol=1e-5, atol=1e-6)
-    levels = table.table.levels(source, output, relu=table.relu)
+    levels = table.table.levels(source, output, output.low)
     wanted = np.clip(values / np.float64(output.scale), output.low, output.high)
     assert np.abs(levels - wanted).max() <= 0.51
 
@@ -443,7 +443,7 @@ def test_a_relu_behind_a_function_is_a_part_of_it(flavor):
     source, output = (folded.tensors[name] for name in (relu.inputs[0], relu.output))
     assert relu.relu
     assert folded.largest_scales["quant_relu6"] < 6 / 254
-    assert relu.table.levels(source, output, relu=True).min() == 0
+    assert relu.table.levels(source, output, 0).min() == 0
     assert folded.tensors[share.output].scale > 0
 
 
