@@ -71,7 +71,9 @@ def main(argv: list[str]) -> None:
 
 def gated_exports() -> dict[str, bytes]:
     """Returns the converter's 8-bit file of a MobileNetV3Small, and ours."""
-    net = tf_keras.applications.MobileNetV3Small(weights=None, include_preprocessing=False)
+    net = tf_keras.applications.MobileNetV3Small(
+        (224, 224, 3), weights=None, include_preprocessing=False
+    )
     images = np.random.default_rng(0).normal(size=(_BATCH, 224, 224, 3)).astype("float32")
     wrpn_tf.reestimate_batch_norm(net, images, verbose=False)
     model = wrpn_tf.quantize_model(net, num_bits_weight=2)
