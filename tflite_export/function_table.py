@@ -27,24 +27,33 @@ class FoldedTable:
     num_axes: int
 
     def values(self, source: Tensor) -> Floats:
-        """Returns what the function makes of each of a tensor's levels, the lowest first.
+        """Returns what the function makes of each of a tensor's levels, the lowest first."""
+        # As examples of one value each.
+        reals = _reals(source).reshape(-1, *(1,) * (self.num_axes - 1))
+        return self.function(reals).reshape(-1).astype(np.float64)
+
+    def check(self, source: Tensor) -> None:
+        """Checks that each value's result depends on that value alone.
 
         Raises:
-            ValueError: If it is no function of each value by itself.
+            ValueError: If it does not.
         """
-        reals = np.arange(source.low, source.high + 1) * source.scale
-        ones = (1,) * (self.num_axes - 1)
-        apart = self.function(reals.reshape(-1, *ones))  # as examples of one value each
-        if apart.size != reals.size or not self._is_same(apart, reals.reshape(*ones, -1)):
+        apart, reals = self.values(source), _reals(source)
+        is_elementwise = apart.size == reals.size
+        if is_elementwise:
+            together = self.function(reals.reshape(*(1,) * (self.num_axes - 1), -1))
+            is_elementwise = np.allclose(
+                together.reshape(-1), apart, _FLOAT32_ERROR, _FLOAT32_ERROR
+            )
+        if not is_elementwise:
             raise ValueError("it does not make one value of each value by itself")
-        return apart.reshape(-1).astype(np.float64)
-
-    def _is_same(self, expected: np.ndarray, reals: np.ndarray) -> bool:
-        """Whether the function makes the same of values that stand beside each other."""
-        found = self.function(reals).reshape(-1)
-        return np.allclose(found, expected.reshape(-1), _FLOAT32_ERROR, _FLOAT32_ERROR)
 
     def levels(self, source: Tensor, output: Tensor, low: int) -> Integers:
         """Returns the table: floor(value / scale + 1/2), clamped to low..high of the output."""
         rounded = np.floor(self.values(source) / np.float64(output.scale) + 0.5)
         return np.clip(rounded, low, output.high).astype(np.int64)
+
+
+def _reals(tensor: Tensor) -> np.ndarray:
+    """The real values of a tensor's levels, float32."""
+    return (np.arange(tensor.low, tensor.high + 1) * tensor.scale).astype(np.float32)

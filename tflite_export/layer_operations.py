@@ -195,7 +195,7 @@ def _function(call: LayerCall, name: str, source: Tensor, shape: tuple[int, ...]
         lambda values: np.asarray(call.invoke(layer, {key: values})), len(shape) + 1
     )
     try:
-        table.values(source)
+        table.check(source)
     except ValueError as error:
         raise ValueError(
             f"`model`: {name!r} ({_described(layer)}) has no integer form in the exporter: {error}."
