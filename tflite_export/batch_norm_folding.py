@@ -28,6 +28,7 @@ class FoldedKernel:
         bias: [channels], real.
         origin: Where the scale and the bias stand in the model.
         shift: Levels of the output that are added besides, to keep results from 0 on.
+        spread: See `integer_model.Kernel`.
     """
 
     integers: npt.NDArray[np.int8]
@@ -37,6 +38,7 @@ class FoldedKernel:
     bias: Reals
     origin: Origin
     shift: int = 0
+    spread: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -33,6 +33,7 @@ from tflite_export.integer_model import (
     TransposeConv,
     UpSample2D,
     lowest_level,
+    spread_scale,
 )
 from tflite_export.multiplication import multiply
 from tflite_export.requantization import ALL_KERNELS, Floats, requantize
@@ -142,13 +143,14 @@ def _round_sums(
 ) -> Levels:
     """Adds the bias, rounds and clamps."""
     stored = operation.kernel
-    accumulators = sums + stored.bias
+    accumulators = sums * stored.spread + stored.bias
     if accumulators.size and np.abs(accumulators).max() > 2**31 - 1:
         raise OverflowError(f"The accumulators of {operation.name!r} leave int32.")
     if isinstance(operation, FullyConnected):
         kind = "fully_connected" if stored.scale.size > 1 else "fully_connected_per_tensor"
     else:
         kind = "transpose_conv" if isinstance(operation, TransposeConv) else "conv"
+    input_scale = spread_scale(input_scale, stored.spread)
     level = requantize(kernel, kind, accumulators, input_scale, stored.scale, target.scale)
     return np.clip(level, lowest_level(operation, target), target.high)
 

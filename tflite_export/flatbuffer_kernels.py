@@ -10,7 +10,13 @@ import numpy.typing as npt
 from tflite_export import storage as storages
 from tflite_export.flatbuffer_graph import GraphBuilder
 from tflite_export.flatbuffer_schema import make
-from tflite_export.integer_model import Conv2D, DepthwiseConv2D, FullyConnected, Tensor
+from tflite_export.integer_model import (
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Tensor,
+    spread_scale,
+)
 from tflite_export.packing import pack, pack_indices
 
 # tflite-micro's DECODE operator, its header's length and its version of tables; see "TFLM DECODE
@@ -49,7 +55,7 @@ def add_weights(graph: GraphBuilder, operation: Conv2D | FullyConnected, storage
 def add_bias(graph: GraphBuilder, operation: Conv2D | FullyConnected, source: Tensor) -> int:
     """Adds the biases of an operation that reads `source`; returns the tensor's index."""
     kernel = operation.kernel
-    scale = kernel.scale.astype(np.float64) * np.float64(source.scale)
+    scale = kernel.scale.astype(np.float64) * np.float64(spread_scale(source.scale, kernel.spread))
     biases = kernel.bias.astype("<i4")
     quantization = _channel_scales(scale, 0)
     return graph.constant(biases, "INT32", biases.shape, quantization, f"{operation.name}/bias")

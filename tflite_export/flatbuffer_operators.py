@@ -39,7 +39,7 @@ class OperatorWriter:
     def _(self, operation: im.Conv2D) -> None:
         grouped = operation.kernel.integers.shape[3] != self._input(operation).shape[-1]
         options = self._window_options(operation, "Conv2DOptionsT", operation.dilation)
-        inputs = [*self._inputs(operation), *self._kernel(operation)]
+        inputs = [self._spread(operation), *self._kernel(operation)]
         version = 6 if grouped else 3
         self._write_rounding(operation, "CONV_2D", version, inputs, options)
 
@@ -48,7 +48,7 @@ class OperatorWriter:
         options = self._window_options(operation, "DepthwiseConv2DOptionsT", operation.dilation)
         channels = self._input(operation).shape[-1]
         options.depthMultiplier = operation.kernel.integers.shape[3] // channels
-        inputs = [*self._inputs(operation), *self._kernel(operation)]
+        inputs = [self._spread(operation), *self._kernel(operation)]
         self._write_rounding(operation, "DEPTHWISE_CONV_2D", 3, inputs, options)
 
     @write.register
@@ -56,13 +56,13 @@ class OperatorWriter:
         options = self._window_options(operation, "TransposeConvOptionsT")
         output_shape = self._shape((1, *self._tensors[operation.output].shape))
         kernel, biases = self._kernel(operation)
-        inputs = [output_shape, kernel, *self._inputs(operation), biases]
+        inputs = [output_shape, kernel, self._spread(operation), biases]
         self._write_rounding(operation, "TRANSPOSE_CONV", 4, inputs, options)
 
     @write.register
     def _(self, operation: im.FullyConnected) -> None:
         options = make("FullyConnectedOptionsT", keepNumDims=len(self._input(operation).shape) > 1)
-        inputs = [*self._inputs(operation), *self._kernel(operation)]
+        inputs = [self._spread(operation), *self._kernel(operation)]
         self._write_rounding(operation, "FULLY_CONNECTED", 12, inputs, options)
 
     @write.register
@@ -239,6 +239,28 @@ class OperatorWriter:
 
     def _inputs(self, operation: im.Operation) -> list[int]:
         return [self.indices[name] for name in operation.inputs]
+
+    def _spread(self, operation: im.Conv2D | im.FullyConnected) -> int:
+        """Returns the index of an operation's input, its levels multiplied where that is asked.
+
+        QUANTIZE does it, which is exact for a power of two. Operations share its result.
+        """
+        tensor, spread = self._input(operation), operation.kernel.spread
+        if spread == 1:
+            return self.indices[tensor.name]
+        many = dataclasses.replace(
+            tensor,
+            name=f"{tensor.name}/times{spread}",
+            scale=im.spread_scale(tensor.scale, spread),
+            low=tensor.low * spread,
+            high=tensor.high * spread,
+        )
+        if many.name not in self.indices:
+            source = self.indices[tensor.name]
+            self.indices[many.name] = self.graph.activation(many)
+            options = make("QuantizeOptionsT")
+            self.graph.operator("QUANTIZE", 2, [source], self.indices[many.name], options)
+        return self.indices[many.name]
 
     def _kernel(self, operation: im.Conv2D | im.FullyConnected) -> tuple[int, int]:
         """Adds weights and biases; returns their indices."""

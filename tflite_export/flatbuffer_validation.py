@@ -119,5 +119,11 @@ def _check_kernel(
                 f"{operation.name!r}: `{field}` must have the shape {(out,)}, got "
                 f"{getattr(kernel, field).shape}."
             )
+    spread, span = kernel.spread, source.high - source.low
+    if spread < 1 or spread & (spread - 1) or span * spread > 255:
+        raise ValueError(
+            f"{operation.name!r}: `spread` must be a power of two that leaves {source.name!r} at "
+            f"most 256 levels, got {spread} for {source.low}..{source.high}."
+        )
     if not (np.isfinite(kernel.scale).all() and (kernel.scale > 0).all()):
         raise ValueError(f"{operation.name!r}: `scale` must be positive and finite.")

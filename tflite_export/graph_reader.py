@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import kernel_layers, layer_operations
-from tflite_export.batch_norm_folding import fold
+from tflite_export.batch_norm_folding import FoldedKernel, fold
 from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
     Concatenation,
@@ -25,8 +25,11 @@ from tflite_export.integer_model import (
     Reshape,
     Shift,
     Tensor,
+    lowest_level,
+    typical_room,
 )
 from tflite_export.pending import ModelInput, Pending
+from tflite_export.storage import spread
 from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer, output_quantizer
 from wrpn_tf.quantization.quantize_registry import Kind, augments, kind_of
@@ -228,15 +231,18 @@ class _Reader:
         if value.integers is None:
             return dataclasses.replace(value.operation, **changes)
         kernel = fold(value.integers, value.num_bits, value.channel_axis, value.origin)
-        if value.num_bits < _BITS_OF_SINGLE_UNITS or changes["relu"]:
-            return dataclasses.replace(value.operation, **changes, kernel=kernel)
+        operation = dataclasses.replace(value.operation, **changes, kernel=kernel)
+        kernel = _spread(operation, value.sources[0], output)
+        operation = dataclasses.replace(operation, kernel=kernel)
+        if kernel.num_bits < _BITS_OF_SINGLE_UNITS or kernel.spread > 1 or operation.relu:
+            return operation
         positive = dataclasses.replace(
             output, name=f"{output.name}/positive", low=0, high=output.high - output.low
         )
         self._tensors[positive.name] = positive
         self._operations.append(
             dataclasses.replace(
-                value.operation,
+                operation,
                 output=positive.name,
                 relu=True,
                 kernel=dataclasses.replace(kernel, shift=-output.low),
@@ -279,6 +285,17 @@ def _largest_scale(tensor: Tensor, limit: float, rule: Any) -> float:
     max_range = getattr(rule, "max_range", None)
     of_quantizer = math.inf if max_range is None else max_range / tensor.high
     return min(limit / ((tensor.high - 0.5) * (1 + _FLOAT32_ERROR)), of_quantizer)
+
+
+def _spread(operation: Any, source: Tensor, output: Tensor) -> FoldedKernel:
+    """An operation's kernel, with the spread of its input's levels that it needs."""
+    factor = spread(
+        operation.kernel.num_bits,
+        source.high - source.low,
+        room=typical_room(operation, source, output),
+        signed=lowest_level(operation, output) < 0,
+    )
+    return dataclasses.replace(operation.kernel, spread=factor)
 
 
 def _like(source: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:

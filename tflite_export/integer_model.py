@@ -54,8 +54,9 @@ class Tensor:
 class Kernel:
     """The weights and biases of an operation.
 
-    The accumulator of channel c is sum(stored * (q - zero_point)) + bias[c], with
-    stored = integers * multiplier[c]; its real value is accumulator * input.scale * scale[c].
+    The accumulator of channel c is sum(stored * spread * (q - zero_point)) + bias[c], with
+    stored = integers * multiplier[c]; its real value is accumulator * unit * scale[c], with
+    unit = input.scale / spread.
 
     Attributes:
         integers: int8, on the weights' grid, in TFLite's layout: [out, height, width, in] for
@@ -65,6 +66,8 @@ class Kernel:
         multiplier: int32 [out]; |stored| <= 127.
         scale: float32 [out], real value of one unit of `stored`.
         bias: int32 [out].
+        spread: A power of two, by which the file multiplies the input's levels (they stay in eight
+            bits) before it reads them; see `storage.spread`.
     """
 
     integers: npt.NDArray[np.int8]
@@ -72,6 +75,7 @@ class Kernel:
     multiplier: npt.NDArray[np.int32]
     scale: npt.NDArray[np.float32]
     bias: npt.NDArray[np.int32]
+    spread: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -275,6 +279,11 @@ def lowest_level(operation: Operation, output: Tensor) -> int:
     return 0 if getattr(operation, "relu", False) else output.low
 
 
+def spread_scale(scale: np.float32, spread: int) -> np.float32:
+    """Returns the real value of one unit of levels that a power of two has multiplied; exact."""
+    return np.float32(scale / np.float32(spread))
+
+
 def reachable_sums(
     operation: Conv2D | FullyConnected, source: Tensor
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -290,6 +299,12 @@ def reachable_sums(
     smallest = positive * source.low + negative * source.high
     largest = positive * source.high + negative * source.low
     return smallest, largest
+
+
+def typical_room(operation: Conv2D | FullyConnected, source: Tensor, output: Tensor) -> float:
+    """Returns how many reachable values of sum(n q) a typical channel has per output level."""
+    smallest, largest = reachable_sums(operation, source)
+    return float(np.median(largest - smallest)) / (output.high - output.low)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,8 @@ from tflite_export.integer_model import (
     TransposeConv,
     lowest_level,
     reachable_sums,
+    spread_scale,
+    typical_room,
 )
 from tflite_export.requantization import KERNELS
 from tflite_export.snapping import Channels, Rounding, snap_channels
@@ -59,29 +61,27 @@ def channels_of(
 ) -> tuple[Channels, Rounding]:
     """Returns a folded operation's channels as the solver takes them: in levels of the output."""
     source, output = tensors[operation.inputs[0]], tensors[operation.output]
+    kernel, low = operation.kernel, lowest_level(operation, output)
     smallest, largest = reachable_sums(operation, source)
     unit = np.float64(output.scale)
     channels = Channels(
         smallest=smallest,
         largest=largest,
-        scale=operation.kernel.scale * (np.float64(source.scale) / unit),
-        offset=operation.kernel.bias / unit + operation.kernel.shift,
+        scale=kernel.scale * (np.float64(source.scale) / unit),
+        offset=kernel.bias / unit + kernel.shift,
     )
+    room = typical_room(operation, source, output)
+    largest_multiplier = multiplier(storage, type(operation), kernel.num_bits, room, signed=low < 0)
     rounding = Rounding(
-        input_scale=source.scale,
+        input_scale=spread_scale(source.scale, kernel.spread),
         output_scale=output.scale,
-        low=lowest_level(operation, output),
+        low=low,
         high=output.high,
-        multiplier=multiplier(
-            storage,
-            type(operation),
-            operation.kernel.num_bits,
-            room=float(np.median(largest - smallest)) / (output.high - output.low),
-            signed=output.low < 0 and not operation.relu,
-        ),
+        multiplier=largest_multiplier * kernel.spread,
         kind=_kind(operation),
         kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
-        zero=operation.kernel.shift,
+        zero=kernel.shift,
+        spread=kernel.spread,
     )
     return channels, rounding
 
@@ -113,9 +113,10 @@ def _stored(operation: Operation, tensors: Mapping[str, Tensor], storage: str) -
     kernel = Kernel(
         integers=np.where(_per_channel(solved.multiplier > 0, folded), folded.integers, np.int8(0)),
         num_bits=folded.num_bits,
-        multiplier=factors.astype(np.int32),
+        multiplier=(factors // rounding.spread).astype(np.int32),
         scale=solved.weight_scale.astype(np.float32),
         bias=solved.bias.astype(np.int32),
+        spread=rounding.spread,
     )
     return dataclasses.replace(operation, kernel=kernel)
 

@@ -3,7 +3,7 @@
 Kernels: at every accumulator that can occur, next to every threshold (`snapping_check`); between
 two thresholds nothing can change, because rule and kernels never decrease. Sums and products: all
 pairs of levels. A table holds the rule's own results. What only moves levels: its tensors have one
-grid.
+grid. What spreads levels multiplies them by a power of two, which no kernel rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from tflite_export.integer_model import (
     Conv2D,
     FullyConnected,
     IntegerModel,
-    Kernel,
     Lookup,
     Multiply,
     Operation,
@@ -30,6 +29,7 @@ from tflite_export.integer_model import (
     Tensor,
     lowest_level,
     reachable_sums,
+    spread_scale,
 )
 from tflite_export.multiplication import multiply
 from tflite_export.requantization import ALL_KERNELS, Integers
@@ -127,7 +127,8 @@ def _prove_operation(
 def _own_function(operation: Conv2D | FullyConnected, source: Tensor) -> RealFunction:
     kernel = operation.kernel
     scale = kernel.scale.astype(np.float64)
-    return RealFunction(scale * kernel.multiplier, scale * np.float64(source.scale) * kernel.bias)
+    input_scale = np.float64(spread_scale(source.scale, kernel.spread))
+    return RealFunction(scale * kernel.multiplier, scale * input_scale * kernel.bias)
 
 
 def _prove_kernel(
@@ -139,6 +140,8 @@ def _prove_kernel(
 ) -> OperationProof:
     kernel = operation.kernel
     smallest, largest = reachable_sums(operation, source)
+    input_scale = spread_scale(source.scale, kernel.spread)
+    multiplier = kernel.multiplier.astype(np.int64) * kernel.spread
     output_scale = np.float64(target.scale)
     channels = Channels(
         smallest,
@@ -146,24 +149,25 @@ def _prove_kernel(
         scale=function.scale * np.float64(source.scale) / output_scale,
         offset=function.bias / output_scale,
     )
-    unit = kernel.scale.astype(np.float64) * np.float64(source.scale)
-    if _overflows(kernel, smallest, largest, unit / output_scale):
+    ends = np.stack([smallest, largest]) * multiplier + kernel.bias
+    unit = kernel.scale.astype(np.float64) * np.float64(input_scale)
+    if _overflows(ends, unit / output_scale):
         every = tuple(range(kernel.bias.size))
         failure = "an accumulator leaves 32 bits"
         return OperationProof(operation.name, len(every), every, failure=failure)
     rounding = Rounding(
-        source.scale,
+        input_scale,
         target.scale,
         low=lowest_level(operation, target),
         high=target.high,
-        multiplier=int(kernel.multiplier.max()),
+        multiplier=int(multiplier.max()),
         kind=_kind(operation),
         kernels=kernels,
     )
     found = check(
         channels,
         rounding,
-        kernel.multiplier.astype(np.int64),
+        multiplier,
         kernel.scale.astype(np.float64),
         kernel.bias.astype(np.int64),
     )
@@ -189,16 +193,13 @@ def _kind(operation: Conv2D | FullyConnected) -> str:
     return "fully_connected_per_tensor" if single else "fully_connected"
 
 
-def _overflows(kernel: Kernel, smallest: Integers, largest: Integers, levels: Reals) -> bool:
+def _overflows(ends: Integers, levels: Reals) -> bool:
     """Whether an accumulator, or what a kernel shifts it to, leaves 32 bits.
 
     Args:
-        kernel: Weights and biases.
-        smallest: Smallest sum of each channel.
-        largest: Largest sum.
+        ends: Smallest and largest accumulator of each channel, [2, channels].
         levels: Levels per unit of the accumulator, which a kernel rounds up to a power of two.
     """
-    ends = np.stack([smallest, largest]) * kernel.multiplier.astype(np.int64) + kernel.bias
     return bool((np.abs(ends) * np.maximum(1.0, 2.0 * levels) >= 2.0**31).any())
 
 

@@ -2,7 +2,8 @@
 
 A channel has integer accumulators a = sum(n * q) and the level floor(a * scale + offset + 1/2),
 clamped to low..high. A file stores weights n * M and a bias B, and its kernels see M * a + B, of
-which D = output_scale / (input_scale * weight_scale) make one level. They follow the same rule
+which D = output_scale / (input_scale * weight_scale) make one level. (Part of M may stand in the
+input's levels, which the file spreads, instead of in the weights.) They follow the same rule
 except close to a threshold x_n = (n - 1/2) * D: REF and OPT already reach a positive level within
 one unit below x_n, REF reaches a level <= 0 only within one unit above, and XNNPACK's float32 is
 some 2e-7 * x_n uncertain. So D and B are chosen such that no reachable M * a + B comes close to any
@@ -10,8 +11,8 @@ threshold, and the network adopts them:
 
 - M >= 2: D = M * p / r puts all thresholds M / r apart (mod M), whatever their number, and B
   stands half-way between two of them.
-- M = 1 (8-bit weights): D is an even whole number minus a hair, so that each x_n > 0 lies just
-  below a whole number and the unit below it is empty.
+- M = 1 (8-bit weights on 8-bit levels): D is an even whole number minus a hair, so that each
+  x_n > 0 lies just below a whole number and the unit below it is empty.
 - Few thresholds: any D does, with B in a gap between them.
 
 The adopted offset need not be B itself: any value that leaves the thresholds between the same two

@@ -22,12 +22,13 @@ _SMALLEST_SCALE = 2.0**-17
 
 
 def largest_multipliers(channels: Channels, rounding: Rounding) -> Integers:
-    """Returns the largest allowed M >= 1 that int32 holds, channel by channel."""
-    if rounding.multiplier < 1:
-        raise ValueError(f"`rounding.multiplier` must be >= 1, got {rounding.multiplier}.")
+    """Returns the largest allowed M > 0 that int32 holds, channel by channel."""
+    spread = rounding.spread
+    if rounding.multiplier < spread:
+        raise ValueError(f"`rounding.multiplier` must be >= {spread}, got {rounding.multiplier}.")
     fitting = _fitting(channels)
     fitting = np.where(np.isfinite(fitting), fitting, 1)
-    return np.clip(fitting, 1, rounding.multiplier).astype(np.int64)
+    return np.clip(fitting, spread, rounding.multiplier).astype(np.int64) // spread * spread
 
 
 def multipliers(channels: Channels, rounding: Rounding) -> Integers:
@@ -38,7 +39,7 @@ def multipliers(channels: Channels, rounding: Rounding) -> Integers:
         for end in (channels.smallest, channels.largest)
     ]
     constant = (channels.smallest == channels.largest) | (channels.scale == 0)
-    needless = (_fitting(channels) < 1) | (channels.scale < _SMALLEST_SCALE)
+    needless = (_fitting(channels) < rounding.spread) | (channels.scale < _SMALLEST_SCALE)
     constant |= needless & (ends[0] == ends[1])
     return np.where(constant, 0, largest)
 

@@ -70,15 +70,17 @@ class Rounding:
     """Into what a layer's accumulators are rounded, and by which kernels.
 
     Attributes:
-        input_scale: float32, real value of one input level.
+        input_scale: float32, real value of one input level, as the file spreads them.
         output_scale: float32, real value of one output level.
         low: Lower clamp (0 where a ReLU is fused).
         high: Upper clamp.
-        multiplier: Largest M: 127 // L for weights stored in eight bits, 7 // L in four.
+        multiplier: Largest M: 127 // L for weights stored in eight bits, 7 // L in four; times
+            `spread`.
         kind: One of `requantization.KINDS`.
         kernels: Those that must agree.
         zero: Level of the real 0, which no move of a scale moves; above 0 where levels from 0 on
             are written that a shift then lowers.
+        spread: By what the file multiplies the input's levels: all M are multiples of it.
     """
 
     input_scale: np.float32
@@ -89,6 +91,7 @@ class Rounding:
     kind: str = "conv"
     kernels: tuple[str, ...] = KERNELS
     zero: int = 0
+    spread: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

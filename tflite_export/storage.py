@@ -27,6 +27,9 @@ TABLE = "table"
 # use some hundredth of what is reachable, and scales move by up to half a unit per level: by about
 # 1 % where this much is reachable, by 10 % and more where a tenth of it is.
 _ROOM = 1000
+# Weights of more bits have the small multiplier that int8 leaves them, in every storage.
+_LOW_BITS = 4
+_LARGEST_SPAN = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +122,33 @@ def multiplier(
     """
     largest = max_multiplier(storage, operation, num_bits)
     stored = weight_storage(storage, operation, num_bits)
-    if stored.form == STORED and stored.num_bits < 8:
-        is_coarse = room * largest < _ROOM or (signed and largest == 1)
-        return _largest_multiplier(8, num_bits) if is_coarse else largest
+    is_small = stored.form == STORED and stored.num_bits < 8
+    if is_small and _is_coarse(largest, room, signed):
+        return _largest_multiplier(8, num_bits)
     return largest
+
+
+def spread(num_bits: int, span: int, room: float, signed: bool) -> int:
+    """Returns the power of two by which a file multiplies the levels that a layer reads.
+
+    Where weights of many bits leave M too small for the output's levels, what they multiply can
+    take its place: few levels of an input, spread as far as eight bits hold them, make sums
+    multiples of this number, as M does. 1 where there is no need, or no room.
+
+    Args:
+        num_bits: Bits of the weights, 1..8.
+        span: The input's highest level minus its lowest, 1..255.
+        room: As for `multiplier`.
+        signed: As for `multiplier`.
+    """
+    if num_bits <= _LOW_BITS or not _is_coarse(_largest_multiplier(8, num_bits), room, signed):
+        return 1
+    return 1 << ((_LARGEST_SPAN // span).bit_length() - 1)
+
+
+def _is_coarse(largest: int, room: float, signed: bool) -> bool:
+    """Whether accumulators of the multiplier M have too few units for each level of the output."""
+    return room * largest < _ROOM or (signed and largest == 1)
 
 
 def _largest_multiplier(bits_read: int, num_bits: int) -> int:

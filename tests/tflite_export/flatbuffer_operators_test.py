@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.tflite_export.flatbuffer_networks import (
+    kernel,
     one_operation,
     small_network,
     tensor,
@@ -18,6 +21,7 @@ from tests.tflite_export.flatbuffer_reference import (
     random_levels,
 )
 from tflite_export import integer_model as im
+from tflite_export.description import describe
 from tflite_export.flatbuffer import write
 
 CONV, DEPTHWISE, TRANSPOSE = im.Conv2D, im.DepthwiseConv2D, im.TransposeConv
@@ -45,6 +49,7 @@ WITH_KERNELS = {
     "transpose valid": (TRANSPOSE, (5, 3, 2, 6), (15, 18, 5), {"strides": (2, 2)}),
     "dense, rank 3": (im.FullyConnected, (4, 6), (7, 9, 4), {}),
 }
+RANDOM = np.random.default_rng(5)
 GRIDS = {
     "unsigned 4": (0, 15),
     "signed 8": (-128, 127),
@@ -80,6 +85,63 @@ def test_dense_layers_agree_whatever_the_packing_leaves_over(units, features, st
         grid=(-128, 127),
     )
     assert_runtimes_agree(model, write(model, storage=storage))
+
+
+def spread(model: im.IntegerModel, factor: int) -> im.IntegerModel:
+    """The same network, the multipliers of its weights in the levels that they multiply."""
+    operations = []
+    for operation in model.operations:
+        values = operation.kernel
+        values = dataclasses.replace(
+            values,
+            multiplier=values.multiplier // factor,
+            scale=values.scale * np.float32(factor),
+            spread=factor,
+        )
+        operations.append(dataclasses.replace(operation, kernel=values))
+    return dataclasses.replace(model, operations=tuple(operations))
+
+
+@pytest.mark.parametrize("grid", ["unsigned 4", "signed 8"])
+@pytest.mark.parametrize(
+    ("low", "high", "factor"),
+    [(0, 1, 128), (0, 3, 64), (-2, 1, 64), (-1, 1, 64), (0, 7, 32), (-8, 7, 16), (0, 127, 2)],
+)
+@pytest.mark.parametrize("case", ["same", "groups", "depthwise", "transpose same", "dense, rank 3"])
+def test_spread_levels_agree(case, low, high, factor, grid):
+    operation, weights, output, settings = WITH_KERNELS[case]
+    source = tensor("x", (7, 9, 6), low=low, high=high, scale=0.25)
+    target = tensor("y", output, low=GRIDS[grid][0], high=GRIDS[grid][1])
+    values = kernel(
+        np.random.default_rng(11),
+        weights,
+        source,
+        target,
+        num_bits=5,
+        multiplier=4 * factor,
+        axis=3 if operation is im.DepthwiseConv2D else 0,
+    )
+    model = one_operation(operation("y", ("x",), "y", kernel=values, **settings), source, target)
+    assert len(np.unique(compute(model, {"x": random_levels(model, RANDOM)[0]})["y"])) > 4
+    assert_runtimes_agree(model, write(spread(model, factor)))
+
+
+def test_operations_that_read_the_same_spread_levels_share_them():
+    operation, weights, output, _ = WITH_KERNELS["1x1"]
+    source = tensor("x", (7, 9, 6), high=3)
+    tensors = [source, tensor("y", output, high=15), tensor("z", output, high=15)]
+    operations = []
+    for factor, target in zip((64, 32), tensors[1:], strict=True):
+        values = kernel(RANDOM, weights, source, target, multiplier=64)
+        one = one_operation(operation(target.name, ("x",), target.name, kernel=values), target)
+        operations += spread(one, factor).operations
+    twice = dataclasses.replace(operations[1], kernel=operations[0].kernel)
+    for second, count in ((operations[1], 2), (twice, 1)):
+        model = im.IntegerModel(
+            {t.name: t for t in tensors}, (operations[0], second), ("x",), ("y", "z")
+        )
+        names = [operator.name for operator in describe(write(model)).operators]
+        assert names.count("QUANTIZE") == count
 
 
 @pytest.mark.parametrize("relu", [False, True])

@@ -250,6 +250,10 @@ def _changed(model: im.IntegerModel, **settings) -> im.IntegerModel:
     )
 
 
+def _with_kernel(model: im.IntegerModel, **settings) -> im.IntegerModel:
+    return _changed(model, kernel=dataclasses.replace(model.operations[0].kernel, **settings))
+
+
 def _with_tensor(model: im.IntegerModel, key: str, **settings) -> im.IntegerModel:
     changed = dataclasses.replace(model.tensors[key], **settings)
     return dataclasses.replace(model, tensors={**model.tensors, key: changed})
@@ -283,6 +287,8 @@ def _contradictions():
         (_with_tensor(dense, "x", low=1), r"'x' must have low <= 0 <= high .* got 1\.\.255"),
         (_with_tensor(dense, "x", low=-1), r"2\.\.256 levels, got -1\.\.255"),
         (_with_tensor(dense, "x", scale=np.float32(0)), "'x' must have a positive scale, got 0"),
+        (_with_kernel(dense, spread=3), r"`spread` .* a power of two .*'x' .* got 3 for 0\.\.255"),
+        (_with_kernel(dense, spread=2), r"at most 256 levels, got 2 for 0\.\.255"),
         (_with_tensor(dense, "x", shape=(7, 9, 5)), r"shape \(4, 6\) does not fit 5 channels"),
         (_with_tensor(pool, "y", high=15), "'y' moves levels, so that 'x' and 'y' must have one"),
         (shift, r"'y' moves levels by -5, .* grid .*-5, 250\).* got .*0, 255\)"),

@@ -419,6 +419,18 @@ def test_a_sum_written_as_an_operator_is_an_addition(flavor):
     assert outlines(model)[-1] == "Add relu <- a, b"
 
 
+@pytest.mark.parametrize(("bits", "spread"), [(2, 64), (3, 32), (4, 16), (6, 4), (7, 2)])
+def test_eight_bit_weights_spread_the_few_levels_that_they_read(flavor, bits, spread):
+    L = flavor.layers
+    first, last = L.Conv2D(4, 3, activation="relu", name="first"), L.Dense(2, name="last")
+    model = chain(flavor, first, L.Conv2D(2, 1, name="conv"), L.Flatten(), last)
+    folded = read(model, num_bits_weight=8, num_bits_activation=bits)
+    assert outline(folded.operations)[:2] == ["Conv2D first <- image", "Conv2D conv <- first"]
+    found = {op.name: op.kernel.spread for op in folded.operations if hasattr(op, "kernel")}
+    assert found == {"quant_first": 1, "quant_conv": spread, "quant_last": 1}
+    assert folded.tensors["quant_conv"].low < 0
+
+
 def test_eight_bit_weights_write_signed_outputs_from_zero(flavor):
     L = flavor.layers
     model = chain(

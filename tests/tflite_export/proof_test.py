@@ -18,7 +18,7 @@ from tflite_export.proof import RealFunction, prove
 from tflite_export.requantization import ALL_KERNELS, requantize
 
 
-def dense(integers, scale, bias, high=15, low=0, multiplier=1, target_scale=1 / 16):
+def dense(integers, scale, bias, high=15, low=0, multiplier=1, target_scale=1 / 16, spread=1):
     """A dense layer on levels 0..3 of scale 1/4."""
     integers = np.array(integers, np.int8)
     channels = len(integers)
@@ -28,6 +28,7 @@ def dense(integers, scale, bias, high=15, low=0, multiplier=1, target_scale=1 / 
         np.full(channels, multiplier, np.int32),
         np.array(scale, np.float32),
         np.array(bias, np.int32),
+        spread,
     )
     tensors = {
         "x": im.Tensor("x", integers.shape[1:], np.float32(1 / 4), 0, 3),
@@ -47,17 +48,20 @@ def brute_force(model):
     wrong, margin = set(), math.inf
     for channel in range(kernel.bias.size):
         sums = np.arange(smallest[channel], largest[channel] + 1)
-        accumulators = sums * int(kernel.multiplier[channel]) + int(kernel.bias[channel])
+        factor = int(kernel.multiplier[channel]) * kernel.spread
+        accumulators = sums * factor + int(kernel.bias[channel])
         unit = fractions.Fraction(float(kernel.scale[channel])) * fractions.Fraction(
             float(source.scale)
         )
+        unit /= kernel.spread
         unit /= fractions.Fraction(float(target.scale))
         half = fractions.Fraction(1, 2)
         wanted = [
             min(max(math.floor(int(a) * unit + half), low), target.high) for a in accumulators
         ]
         for name in ALL_KERNELS:
-            scales = source.scale, kernel.scale[channel : channel + 1], target.scale
+            read = np.float32(source.scale / kernel.spread)
+            scales = read, kernel.scale[channel : channel + 1], target.scale
             kind = "fully_connected" if kernel.bias.size > 1 else "fully_connected_per_tensor"
             levels = requantize(name, kind, accumulators[:, None], *scales)[:, 0]
             if (np.clip(levels, low, target.high) != wanted).any():
@@ -69,17 +73,19 @@ def brute_force(model):
     return wrong, margin
 
 
+@pytest.mark.parametrize("spread", [1, 64])
 @pytest.mark.parametrize("seed", range(12))
-def test_a_kernel_is_proved_exactly_where_brute_force_finds_no_difference(seed):
+def test_a_kernel_is_proved_exactly_where_brute_force_finds_no_difference(seed, spread):
     generator = np.random.default_rng(seed)
     channels, low = 24, -8 if seed % 3 == 0 else 0
     model = dense(
         generator.integers(-7, 8, (channels, 12)),
         generator.uniform(0.01, 0.4, channels),
-        generator.integers(-40, 40, channels),
+        generator.integers(-40, 40, channels) * spread,
         low=low,
         high=7 if low else 15,
         multiplier=1 + 17 * (seed % 2),
+        spread=spread,
     )
     (proof,) = prove(model)
     wrong, margin = brute_force(model)
@@ -95,8 +101,10 @@ def test_both_outcomes_occur_in_the_brute_force_test():
     bias = generator.integers(-40, 40, 24)
     bad = dense(integers, np.full(24, 1 / 16), bias)  # D = 4: ties
     good = dense(integers, np.full(24, 1 / 360), 18 * bias, multiplier=18)  # D = 5 * 18
+    spread = dense(integers, np.full(24, 1 / 20), 64 * bias, spread=64)  # D = 5 * 64
     assert not prove(bad)[0].holds
     assert prove(good)[0].holds
+    assert prove(spread)[0].holds
 
 
 def test_a_model_of_another_function_than_the_file_fails():

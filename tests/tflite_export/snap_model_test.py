@@ -16,6 +16,7 @@ from tflite_export.saved_models import load_model
 from tflite_export.snap_model import copy_model, snap
 from tflite_export.snap_report import LayerMoves, SnapReport
 from tflite_export.snapping_values import LevelCheck
+from tflite_export.verification import verify
 from wrpn_tf import calibrate
 from wrpn_tf.keras_flavor import KERAS, get_flavor
 
@@ -247,6 +248,30 @@ def test_a_net_without_norms_is_exact_whatever_the_weights_step(rule):
     once, report = snap(model)
     assert report.exact, str(report)
     assert_same_bits(values(snap(once)[0]), values(once))
+
+
+@pytest.mark.parametrize("weight_bits", [5, 6, 7, 8])
+@pytest.mark.parametrize("activation_bits", [2, 4, 6])
+def test_many_bit_weights_behind_few_bits_are_exact_and_hardly_move(weight_bits, activation_bits):
+    """Signed sums of eight bits, too, with neither a bias nor a norm behind the weights."""
+    L = KERAS.layers
+    inputs = KERAS.keras.Input((8, 8, 3))
+    x = L.Conv2D(8, 3, padding="same")(inputs)
+    for _ in range(2):
+        y = L.ReLU()(L.BatchNormalization()(x))
+        x = L.Add()([x, L.Conv2D(8, 3, padding="same", use_bias=False)(y)])
+    outputs = L.Dense(3)(L.GlobalAveragePooling2D()(L.ReLU()(L.BatchNormalization()(x))))
+    model = quantized(
+        KERAS.keras.Model(inputs, outputs),
+        num_bits_weight=weight_bits,
+        num_bits_activation=activation_bits,
+    )
+    once, report = snap(model)
+    assert report.exact, str(report)
+    assert max(np.abs(layer.scale_moves).max() for layer in report.layers) < 0.02
+    assert_same_bits(values(snap(once)[0]), values(once))
+    blob = convert(once, snap_first=False)
+    assert verify(once, blob, make_images(once), verbose=False).exact
 
 
 def test_every_line_of_the_report_fits_a_hundred_columns(flavor):

@@ -13,6 +13,7 @@ from tflite_export.storage import (
     check_storage,
     max_multiplier,
     multiplier,
+    spread,
     weight_storage,
 )
 
@@ -54,6 +55,34 @@ def test_native_int4_gives_way_where_its_accumulators_are_coarse(room, signed, n
     assert multiplier("int8", Conv2D, num_bits, room, signed) == max_multiplier(
         "int8", Conv2D, num_bits
     )
+
+
+@pytest.mark.parametrize(
+    ("num_bits", "span", "room", "signed", "expected"),
+    [
+        (8, 3, 999, False, 64),
+        (8, 3, 1000, False, 1),
+        (8, 3, 5000, True, 64),  # kernels round negative values differently with M = 1
+        (7, 3, 5000, True, 1),
+        (7, 3, 499, True, 64),  # M = 2: 998 units per level
+        (5, 3, 124, False, 64),  # M = 8
+        (4, 3, 1, True, 1),  # has an M of its own
+        (8, 255, 1, True, 1),
+        (8, 127, 1, True, 2),
+        (8, 128, 1, True, 1),
+    ],
+)
+def test_few_levels_are_spread_where_accumulators_are_coarse(
+    num_bits, span, room, signed, expected
+):
+    assert spread(num_bits, span, room, signed) == expected
+
+
+def test_levels_are_spread_as_far_as_eight_bits_hold_them():
+    for span in range(1, 256):
+        found = spread(8, span, room=1, signed=True)
+        assert found * span <= 255 < 2 * found * span
+        assert found.bit_count() == 1
 
 
 @pytest.mark.parametrize(
