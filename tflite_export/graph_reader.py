@@ -19,6 +19,7 @@ from tflite_export.batch_norm_folding import FoldedKernel, fold
 from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
     Concatenation,
+    Crop,
     Operation,
     Pad,
     Probabilities,
@@ -208,6 +209,11 @@ class _Reader:
             amounts = ((0, 0), (value.before, 0), (0, 0))
             pad = Pad(name, (value.sources[0].name,), name, amounts)
             value = self._behind(pad, value, (height, width + value.before, channels))
+        if any(before or after for before, after in value.crop):
+            name = f"{output.name}/crop"
+            crop = Crop(name, (value.sources[0].name,), name, value.crop)
+            left = zip(read, value.crop, strict=True)
+            value = self._behind(crop, value, tuple(size - sum(cut) for size, cut in left))
         if written == output.shape:
             return self._completed(value, output)
         flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)

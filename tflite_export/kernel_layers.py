@@ -22,10 +22,6 @@ from tflite_export.pending import Pending
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, weight_quantizers
 
-# XNNPACK is slow at depthwise convolutions with large windows: a ResNet-20 whose mean of 8 x 8
-# pixels is one takes 4 % longer. As a convolution of 4, 8 or 16 channels at once it costs little.
-_CHANNELS_AT_ONCE = 4
-
 
 def rounded_again(name: str, source: Tensor) -> Pending:
     """Returns what takes levels to another grid: a pending depthwise convolution by 1."""
@@ -58,28 +54,6 @@ def by_ones(
         num_bits=2,
         channel_axis=-1,
         origin=origin,
-    )
-
-
-def mean_of_image(name: str, source: Tensor, shape: tuple[int, ...]) -> Pending:
-    """Returns the pending mean over all pixels, as a convolution along one column of pixels.
-
-    Columns hold `_CHANNELS_AT_ONCE` channels each, of which the weights, 1 or 0, pick one.
-    """
-    pixels = math.prod(source.shape[:-1])
-    group = math.gcd(source.shape[-1], _CHANNELS_AT_ONCE)
-    columns = source.shape[-1] // group
-    integers = np.zeros((group, pixels, 1, group), np.int8)
-    integers[range(group), :, 0, range(group)] = 1
-    return Pending(
-        operation=Conv2D(name, (source.name,), "", None),
-        sources=(source,),
-        shape=shape,
-        inner_shapes=((pixels, columns, group), (1, columns, group)),
-        integers=integers,
-        num_bits=2,
-        channel_axis=0,
-        origin=Origin(np.full(group, 1.0 / pixels)),
     )
 
 

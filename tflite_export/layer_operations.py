@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.average_pooling import average_pool, mean_of_image
 from tflite_export.batch_norm_folding import Origin
 from tflite_export.function_table import FoldedTable
 from tflite_export.integer_model import (
@@ -33,7 +34,6 @@ from tflite_export.kernel_layers import (
     dense,
     depthwise,
     image_shapes,
-    mean_of_image,
     rounded_again,
     rows_and_columns,
     transposed,
@@ -215,15 +215,7 @@ def _average_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape
     layer, (source,) = inner_layer(call.layer), sources
     check_channels_last(layer, name)
     window, strides = rows_and_columns(layer.pool_size), rows_and_columns(layer.strides)
-    image, _ = image_shapes(source, shape)
-    fits = all(size % step == 0 for size, step in zip(image, strides, strict=False))
-    if layer.padding == "same" and not (fits and window == strides):
-        raise ValueError(
-            f"`model`: {name!r} must average whole windows, got padding 'same' with windows "
-            f"{window} at strides {strides} over {image[:2]}."
-        )
-    share = np.full(source.shape[-1], 1.0 / math.prod(window))
-    return by_ones(name, source, window, strides, shape, Origin(share))
+    return average_pool(name, source, window, strides, layer.padding, shape)
 
 
 def _global_average_pool(

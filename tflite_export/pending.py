@@ -34,6 +34,7 @@ class Pending:
         inner_shapes: What the operation itself reads and writes, where it works on [height, width,
             channels] and the layer does not.
         before: Zeros that it reads in front of each row of its image (a causal convolution's).
+        crop: What it leaves out of its image, (before, after) of each axis; empty if nothing.
         moves_levels: Its output is on its input's grid and needs no rounding.
         integers: The weights in TFLite's layout; None without any.
         num_bits: Bits of the integers.
@@ -50,6 +51,7 @@ class Pending:
     shape: tuple[int, ...]
     inner_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     before: int = 0
+    crop: tuple[tuple[int, int], ...] = ()
     moves_levels: bool = False
     integers: npt.NDArray[np.int8] | None = None
     num_bits: int = 8

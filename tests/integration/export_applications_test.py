@@ -88,6 +88,7 @@ NETWORKS = {
     "PreActResNet34": own("PreActResNet34", input_shape=(32, 32, 3), classes=10),
     "MobileNetV2": application("MobileNetV2", 32, alpha=0.35),
     "DenseNet121": application("DenseNet121", 32),
+    "InceptionV3": application("InceptionV3", 75),
     "MobileNetV3Small": application("MobileNetV3Small", 32, include_preprocessing=False),
 }
 
@@ -102,6 +103,7 @@ NETWORKS = {
         ("keras", "PreActResNet34", (2, 8), "int4"),
         ("tf_keras", "MobileNetV2", (2, 8), "int2"),
         ("keras", "DenseNet121", (2, 4), "int8"),
+        ("keras", "InceptionV3", (2, 8), "int8"),
         ("tf_keras", "MobileNetV3Small", (2, 8), "int8"),
     ],
 )
@@ -141,7 +143,7 @@ def separable(flavor):
 
 
 def inception(flavor):
-    """Four branches, joined; norms without gains; two outputs."""
+    """Five branches, joined; norms without gains; two outputs."""
     L = flavor.layers
     inputs = image(flavor)
     x = L.BatchNormalization(scale=False)(L.Conv2D(8, 3, use_bias=False)(inputs))
@@ -151,6 +153,7 @@ def inception(flavor):
         conv_norm_relu(flavor, conv_norm_relu(flavor, x, 4, 1), 6),
         conv_norm_relu(flavor, L.MaxPooling2D(3, 1, padding="same")(x), 4, 1),
         conv_norm_relu(flavor, L.AveragePooling2D(3, 1)(L.ZeroPadding2D(1)(x)), 4, 1),
+        conv_norm_relu(flavor, L.AveragePooling2D(3, 1, padding="same")(x), 4, 1),
     ]
     x = L.GlobalAveragePooling2D()(L.AveragePooling2D(2)(L.Concatenate()(branches)))
     return flavor.keras.Model(
@@ -179,6 +182,7 @@ def sequence(flavor):
     x = L.Cropping1D((1, 0))(L.ZeroPadding1D((2, 1))(x))
     x = L.SeparableConv1D(12, 3, padding="same", use_bias=False)(x)
     x = L.AveragePooling1D(2)(L.ReLU()(L.BatchNormalization()(x)))
+    x = L.AveragePooling1D(3, 2, padding="same")(x)
     x = L.Conv1DTranspose(6, 3, strides=2, padding="same", activation="relu")(x)
     x = L.DepthwiseConv1D(3, activation="relu")(L.UpSampling1D(3)(x))
     parts = [L.GlobalAveragePooling1D()(x), L.GlobalMaxPooling1D()(x)]
@@ -220,3 +224,27 @@ def mean_of_many(flavor):
 @pytest.mark.parametrize("storage", ["int8", "int4", "int2", "tflm"])
 def test_means_of_whole_images_are_exact(storage):
     check_exact("keras", mean_of_many, (2, 8), storage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "window", "strides", "bits"),
+    [
+        ((7, 9), 3, 1, (2, 8)),
+        ((7, 9), 3, 1, (2, 2)),
+        ((8, 7), 3, 2, (4, 4)),
+        ((5, 6), 2, 1, (2, 8)),
+        ((9, 4), 5, 2, (2, 8)),
+        ((7, 5), 2, 2, (2, 8)),  # whole windows, and what they leave over
+        ((2, 3), 5, 1, (2, 8)),  # none is whole
+        ((7, 6), (3, 1), 1, (2, 8)),
+    ],
+)
+def test_means_that_leave_padding_out_are_exact(size, window, strides, bits):
+    def build(flavor):
+        L = flavor.layers
+        inputs = flavor.keras.Input((*size, 3))
+        x = L.AveragePooling2D(window, strides, "same")(conv_norm_relu(flavor, inputs, 8))
+        return flavor.keras.Model(inputs, L.Dense(5)(L.Flatten()(conv_norm_relu(flavor, x, 4, 1))))
+
+    check_exact("keras", build, bits, "int8")

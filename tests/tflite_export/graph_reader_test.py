@@ -154,6 +154,35 @@ def test_a_mean_is_a_convolution_by_ones_with_the_share_as_its_scale(flavor):
     assert mean.strides == (2, 1)
 
 
+def test_a_mean_without_its_padding_has_its_edges_averaged_apart(flavor):
+    L = flavor.layers
+    pool = L.AveragePooling2D(2, 1, padding="same", name="mean")
+    model = chain(flavor, L.Conv2D(4, 1, activation="relu", name="conv"), pool)
+    folded = read(model)
+    assert outline(folded.operations)[1:] == [
+        "DepthwiseConv2D mean/0/0 <- conv",
+        "Crop mean/0/1/crop <- conv",
+        "DepthwiseConv2D mean/0/1 <- mean/0/1/crop",
+        "Concatenation mean/0 <- mean/0/0, mean/0/1",
+        "Crop mean/1/0/crop <- conv",
+        "DepthwiseConv2D mean/1/0 <- mean/1/0/crop",
+        "Crop mean/1/1/crop <- conv",
+        "DepthwiseConv2D mean/1/1 <- mean/1/1/crop",
+        "Concatenation mean/1 <- mean/1/0, mean/1/1",
+        "Concatenation mean <- mean/0, mean/1",
+    ]
+    shares = [op.kernel.scale[0] for op in folded.operations[1:] if hasattr(op, "kernel")]
+    assert shares == [1 / 4, 1 / 2, 1 / 2, 1]
+    assert [op.axis for op in folded.operations if hasattr(op, "axis")] == [2, 2, 1]
+
+
+def test_a_mean_whose_windows_cover_all_is_one_operation_whatever_its_padding(flavor):
+    L = flavor.layers
+    pool = L.AveragePooling2D((2, 4), padding="same", name="mean")
+    model = chain(flavor, L.Conv2D(4, 1, activation="relu", name="conv"), pool)
+    assert outlines(model)[1:] == ["DepthwiseConv2D mean <- conv"]
+
+
 def test_a_norm_with_no_kernel_before_it_is_a_convolution_by_ones(flavor):
     """Pre-activation blocks: the norm reads a rounded sum."""
     L = flavor.layers

@@ -202,12 +202,6 @@ def test_other_interpolations_than_nearest_are_refused():
     assert "'quant_zoom' must have the interpolation 'nearest', got 'bilinear'" in message
 
 
-def test_an_average_over_partial_windows_is_refused():
-    pool = L.AveragePooling2D(3, padding="same", name="mean")
-    model = chain(KERAS, L.Conv2D(4, 1, activation="relu"), pool)
-    assert "'quant_mean' must average whole windows" in refusal(quantized(model))
-
-
 def test_a_range_above_the_relus_limit_in_a_concatenation_is_refused():
     """A branch that saturates at 6 cannot be clamped by a grid that ends at 9."""
     L = KERAS.layers
