@@ -113,7 +113,8 @@ def _means(
 
 def _joined(name: str, parts: list[Pending], shape: tuple[int, ...], axis: int) -> Pending:
     if len(parts) == 1:
-        return parts[0]
+        operation = dataclasses.replace(parts[0].operation, name=name)
+        return dataclasses.replace(parts[0], operation=operation)
     return Pending(Concatenation(name, (), "", axis), (), shape, members=tuple(parts), axis=axis)
 
 

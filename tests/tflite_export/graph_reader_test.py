@@ -180,7 +180,9 @@ def test_a_mean_whose_windows_cover_all_is_one_operation_whatever_its_padding(fl
     L = flavor.layers
     pool = L.AveragePooling2D((2, 4), padding="same", name="mean")
     model = chain(flavor, L.Conv2D(4, 1, activation="relu", name="conv"), pool)
-    assert outlines(model)[1:] == ["DepthwiseConv2D mean <- conv"]
+    folded = read(model)
+    assert outline(folded.operations)[1:] == ["DepthwiseConv2D mean <- conv"]
+    assert folded.operations[1].name == "quant_mean"
 
 
 def test_a_norm_with_no_kernel_before_it_is_a_convolution_by_ones(flavor):
