@@ -8,9 +8,9 @@ import math
 import numpy as np
 
 from tflite_export.batch_norm_folding import Origin
-from tflite_export.integer_model import Concatenation, Conv2D, Tensor
+from tflite_export.integer_model import Conv2D, Crop, Tensor
 from tflite_export.kernel_layers import by_ones
-from tflite_export.pending import Pending
+from tflite_export.pending import Pending, Step, joined
 
 # XNNPACK is slow at depthwise convolutions with large windows: a ResNet-20 whose mean of 8 x 8
 # pixels is one takes 4 % longer. As a convolution of 4, 8 or 16 channels at once it costs little.
@@ -70,11 +70,14 @@ def average_pool(
                 strides,
                 (row.count, column.count, channels)[-len(shape) :],
             )
+            read = (row.end - row.begin, column.end - column.begin, channels)
             edges = (row.begin, height - row.end), (column.begin, width - column.end), (0, 0)
-            parts.append(dataclasses.replace(part, crop=edges))
+            crop = Step("crop", Crop("", (), "", edges), read)
+            moves = (crop,) if read != (height, width, channels) else ()
+            parts.append(dataclasses.replace(part, moves=moves))
         stripe = (row.count, *shape[-2:])[-len(shape) :]
-        stripes.append(_joined(f"{name}/{i}", parts, stripe, axis=len(shape) - 1))
-    return _joined(name, stripes, shape, axis=1)
+        stripes.append(joined(f"{name}/{i}", parts, stripe, axis=len(shape) - 1))
+    return joined(name, stripes, shape, axis=1)
 
 
 def mean_of_image(name: str, source: Tensor, shape: tuple[int, ...]) -> Pending:
@@ -109,13 +112,6 @@ def _means(
     """The pending means of windows that lie within an image."""
     share = np.full(source.shape[-1], 1.0 / math.prod(window))
     return by_ones(name, source, window, strides, shape, Origin(share))
-
-
-def _joined(name: str, parts: list[Pending], shape: tuple[int, ...], axis: int) -> Pending:
-    if len(parts) == 1:
-        operation = dataclasses.replace(parts[0].operation, name=name)
-        return dataclasses.replace(parts[0], operation=operation)
-    return Pending(Concatenation(name, (), "", axis), (), shape, members=tuple(parts), axis=axis)
 
 
 def _spans(size: int, window: int, stride: int) -> list[_Span]:

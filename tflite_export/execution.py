@@ -18,6 +18,7 @@ from tflite_export.integer_model import (
     Conv2D,
     Crop,
     DepthwiseConv2D,
+    EdgePad,
     FullyConnected,
     IntegerModel,
     Kernel,
@@ -123,6 +124,8 @@ def _run(
         return np.asarray(windows.max(axis=(3, 4)))
     if isinstance(operation, Pad):
         return np.pad(x, ((0, 0), *operation.amounts))
+    if isinstance(operation, EdgePad):
+        return np.pad(x, ((0, 0), *operation.amounts), mode="edge")
     if isinstance(operation, Crop):
         ends = zip(operation.amounts, x.shape[1:], strict=True)
         kept = (slice(before, size - after) for (before, after), size in ends)

@@ -128,6 +128,14 @@ class OperatorWriter:
         self._write_exact(operation, "PAD", 2, inputs, make("PadOptionsT"))
 
     @write.register
+    def _(self, operation: im.EdgePad) -> None:
+        amounts = np.array([(0, 0), *operation.amounts], np.int32)
+        inputs = [*self._inputs(operation), self.graph.constant(amounts, "INT32", amounts.shape)]
+        # What is nearest to the edge comes first beyond it.
+        options = make("MirrorPadOptionsT", mode=schema().MirrorPadMode.SYMMETRIC)
+        self._write_exact(operation, "MIRROR_PAD", 2, inputs, options)
+
+    @write.register
     def _(self, operation: im.Crop) -> None:
         start = self._shape((0, *(before for before, _ in operation.amounts)))
         # -1: the batch, which an interpreter may resize.

@@ -19,9 +19,7 @@ from tflite_export.batch_norm_folding import FoldedKernel, fold
 from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
     Concatenation,
-    Crop,
     Operation,
-    Pad,
     Probabilities,
     Reshape,
     Shift,
@@ -29,7 +27,7 @@ from tflite_export.integer_model import (
     lowest_level,
     typical_room,
 )
-from tflite_export.pending import ModelInput, Pending
+from tflite_export.pending import ModelInput, Pending, Step
 from tflite_export.storage import spread
 from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer, output_quantizer
@@ -175,15 +173,15 @@ class _Reader:
         return self._add(value, tensor)
 
     def _add(self, value: Pending, output: Tensor) -> Tensor:
-        """Adds a pending operation that writes a tensor."""
-        if value.members:
-            names = [
-                self._add_member(member, index, output)
-                for index, member in enumerate(value.members)
-            ]
-            operation: Operation = Concatenation(output.name, tuple(names), output.name, value.axis)
+        """Adds a pending operation that writes a tensor, reshaped if it writes another shape."""
+        _, written = value.inner_shapes or ((), output.shape)
+        if written == output.shape:
+            operation = self._writing(value, output, output.name)
         else:
-            operation = self._reshaped(value, output)
+            flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)
+            self._tensors[flat.name] = flat
+            self._operations.append(self._writing(value, flat, output.name))
+            operation = Reshape(f"{output.name}/reshape", (flat.name,), output.name)
         self._tensors[output.name] = output
         self._operations.append(operation)
         return output
@@ -197,36 +195,32 @@ class _Reader:
         part = dataclasses.replace(joined, name=f"{joined.name}/{index}", shape=member.shape)
         return self._add(member, part).name
 
-    def _reshaped(self, value: Pending, output: Tensor) -> Operation:
-        """A completed operation, between reshapes if it works on other shapes than its layer."""
-        source = value.sources[0]
-        read, written = value.inner_shapes or (source.shape, output.shape)
+    def _writing(self, value: Pending, output: Tensor, prefix: str) -> Operation:
+        """The operation that writes a tensor; what moves its input's levels is added before it."""
+        if value.members:
+            names = [
+                self._add_member(member, index, output)
+                for index, member in enumerate(value.members)
+            ]
+            return Concatenation(output.name, tuple(names), output.name, value.axis)
+        steps, (source, *_) = value.moves, value.sources
+        read, _ = value.inner_shapes or (source.shape, ())
         if read != source.shape:
-            name = f"{output.name}/image"
-            value = self._behind(Reshape(name, (source.name,), name), value, read)
-        if value.before:
-            name, (height, width, channels) = f"{output.name}/causal", read
-            amounts = ((0, 0), (value.before, 0), (0, 0))
-            pad = Pad(name, (value.sources[0].name,), name, amounts)
-            value = self._behind(pad, value, (height, width + value.before, channels))
-        if any(before or after for before, after in value.crop):
-            name = f"{output.name}/crop"
-            crop = Crop(name, (value.sources[0].name,), name, value.crop)
-            left = zip(read, value.crop, strict=True)
-            value = self._behind(crop, value, tuple(size - sum(cut) for size, cut in left))
-        if written == output.shape:
-            return self._completed(value, output)
-        flat = dataclasses.replace(output, name=f"{output.name}/flat", shape=written)
-        self._tensors[flat.name] = flat
-        self._operations.append(self._completed(value, flat))
-        return Reshape(f"{output.name}/reshape", (flat.name,), output.name)
+            steps = (Step("image", Reshape("", (), ""), read), *steps)
+        for step in steps:
+            value = self._behind(step, value, f"{prefix}/{step.suffix}")
+        return self._completed(value, output)
 
-    def _behind(self, move: Operation, value: Pending, shape: tuple[int, ...]) -> Pending:
-        """A pending operation that reads what another makes of its input."""
-        moved = _like(value.sources[0], move.output, shape)
-        self._tensors[moved.name] = moved
-        self._operations.append(move)
-        operation = dataclasses.replace(value.operation, inputs=(moved.name,))
+    def _behind(self, step: Step, value: Pending, name: str) -> Pending:
+        """A pending operation that reads what a move makes of its input."""
+        (source,) = value.sources
+        moved = _like(source, name, step.shape)
+        self._tensors[name] = moved
+        inputs = (source.name,)
+        self._operations.append(
+            dataclasses.replace(step.move, name=name, inputs=inputs, output=name)
+        )
+        operation = dataclasses.replace(value.operation, inputs=(name,))
         return dataclasses.replace(value, operation=operation, sources=(moved,))
 
     def _completed(self, value: Pending, output: Tensor) -> Operation:

@@ -230,6 +230,17 @@ class Pad(Move):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class EdgePad(Move):
+    """A tensor whose outermost levels stand once more beyond its edges.
+
+    Attributes:
+        amounts: 0 or 1, (before, after) of each axis, the batch dimension left out.
+    """
+
+    amounts: tuple[tuple[int, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Crop(Move):
     """A tensor without its edges.
 

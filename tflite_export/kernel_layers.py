@@ -15,10 +15,11 @@ from tflite_export.integer_model import (
     DepthwiseConv2D,
     FullyConnected,
     Operation,
+    Pad,
     Tensor,
     TransposeConv,
 )
-from tflite_export.pending import Pending
+from tflite_export.pending import Pending, Step
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, weight_quantizers
 
@@ -94,8 +95,13 @@ def convolution(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: 
         name, (sources[0].name,), "", None, strides, "valid" if is_causal else padding, dilation
     )
     pending = _kernel(call, sources[0], operation, (3, 0, 1, 2))
-    width = inner_layer(call.layer).kernel_size[-1]
-    return dataclasses.replace(pending, before=(width - 1) * dilation[1] if is_causal else 0)
+    if not is_causal:
+        return pending
+    before = (inner_layer(call.layer).kernel_size[-1] - 1) * dilation[1]
+    (height, width, channels), _ = image_shapes(sources[0], shape)
+    zeros = Pad("", (), "", ((0, 0), (before, 0), (0, 0)))
+    step = Step("causal", zeros, (height, width + before, channels))
+    return dataclasses.replace(pending, moves=(step,))
 
 
 def depthwise(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:

@@ -14,7 +14,6 @@ from tflite_export.batch_norm_folding import Origin
 from tflite_export.function_table import FoldedTable
 from tflite_export.integer_model import (
     Add,
-    Concatenation,
     Crop,
     Lookup,
     MaxPool2D,
@@ -38,7 +37,8 @@ from tflite_export.kernel_layers import (
     rows_and_columns,
     transposed,
 )
-from tflite_export.pending import ModelInput, Pending, Value
+from tflite_export.pending import ModelInput, Pending, Value, joined
+from tflite_export.upsampling import bilinear
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer
 from wrpn_tf.quantization.quantize_registry import (
@@ -148,9 +148,7 @@ def _concatenation(
         value if isinstance(value, Pending) else _tensor(value, name) for value in values
     )
     axis = layer.axis if layer.axis >= 0 else layer.axis + len(shape) + 1
-    sources = tuple(member for member in members if isinstance(member, Tensor))
-    operation = Concatenation(name, (), "", axis)
-    return Pending(operation, sources, shape, members=members, axis=axis)
+    return joined(name, members, shape, axis)
 
 
 def _softmax(layer: Any, name: str, source: Tensor, shape: tuple[int, ...]) -> Pending:
@@ -261,11 +259,15 @@ def _edges(amounts: Sequence[Any]) -> tuple[tuple[int, int], ...]:
 def _up_sample(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer = inner_layer(call.layer)
     check_channels_last(layer, name)
-    if getattr(layer, "interpolation", "nearest") != "nearest":
-        raise ValueError(
-            f"`model`: {name!r} must have the interpolation 'nearest', got {layer.interpolation!r}."
-        )
     sizes = layer.size if isinstance(layer.size, Sequence) else (layer.size,)
+    interpolation = getattr(layer, "interpolation", "nearest")
+    if interpolation == "bilinear":
+        return bilinear(name, sources[0], rows_and_columns(sizes), shape)
+    if interpolation != "nearest":
+        raise ValueError(
+            f"`model`: {name!r} must have the interpolation 'nearest' or 'bilinear', got "
+            f"{interpolation!r}."
+        )
     operation = UpSample2D(name, (sources[0].name,), "", rows_and_columns(sizes))
     return Pending(operation, sources, shape, image_shapes(sources[0], shape), moves_levels=True)
 

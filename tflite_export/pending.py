@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tflite_export.integer_model import Operation, Tensor
+from tflite_export.integer_model import Concatenation, Move, Operation, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,21 @@ class ModelInput:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What moves the levels that an operation reads.
+
+    Attributes:
+        suffix: Of the name of its tensor.
+        move: The operation; its names are filled in at the end.
+        shape: Of its result.
+    """
+
+    suffix: str
+    move: Move
+    shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pending:
     """An operation whose result is not rounded yet.
 
@@ -33,8 +49,7 @@ class Pending:
         shape: Of its result, without the batch dimension.
         inner_shapes: What the operation itself reads and writes, where it works on [height, width,
             channels] and the layer does not.
-        before: Zeros that it reads in front of each row of its image (a causal convolution's).
-        crop: What it leaves out of its image, (before, after) of each axis; empty if nothing.
+        moves: What moves its input's levels, of the inner shape, in front of it.
         moves_levels: Its output is on its input's grid and needs no rounding.
         integers: The weights in TFLite's layout; None without any.
         num_bits: Bits of the integers.
@@ -50,8 +65,7 @@ class Pending:
     sources: tuple[Tensor, ...]
     shape: tuple[int, ...]
     inner_shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    before: int = 0
-    crop: tuple[tuple[int, int], ...] = ()
+    moves: tuple[Step, ...] = ()
     moves_levels: bool = False
     integers: npt.NDArray[np.int8] | None = None
     num_bits: int = 8
@@ -64,3 +78,27 @@ class Pending:
 
 
 Value = Tensor | Pending | ModelInput
+
+
+def joined(
+    name: str,
+    parts: Sequence[Tensor | Pending],
+    shape: tuple[int, ...],
+    axis: int,
+    written: tuple[int, ...] | None = None,
+) -> Pending:
+    """Returns what joins tensors, some of them not rounded yet; a single one of those needs none.
+
+    Args:
+        name: Of the operation.
+        parts: What is joined.
+        shape: Of the result, without the batch dimension.
+        axis: Along which they are joined, counted with the batch dimension.
+        written: The shape of what is joined, if that is another one than the result's.
+    """
+    if len(parts) == 1 and isinstance(parts[0], Pending):
+        operation = dataclasses.replace(parts[0].operation, name=name)
+        return dataclasses.replace(parts[0], operation=operation, shape=shape)
+    operation = Concatenation(name, (), "", axis)
+    inner = None if written is None else (written, written)
+    return Pending(operation, (), shape, inner, members=tuple(parts), axis=axis)

@@ -248,3 +248,26 @@ def test_means_that_leave_padding_out_are_exact(size, window, strides, bits):
         return flavor.keras.Model(inputs, L.Dense(5)(L.Flatten()(conv_norm_relu(flavor, x, 4, 1))))
 
     check_exact("keras", build, bits, "int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flavor_name", "size", "bits"),
+    [
+        ("keras", 2, (2, 8)),
+        ("keras", 2, (2, 2)),
+        ("tf_keras", 2, (4, 4)),
+        ("keras", 3, (2, 8)),
+        ("keras", 4, (2, 8)),
+        ("keras", (1, 2), (2, 8)),
+        ("keras", (5, 1), (2, 8)),
+    ],
+)
+def test_bilinear_upsampling_is_exact(flavor_name, size, bits):
+    def build(flavor):
+        L = flavor.layers
+        inputs = flavor.keras.Input((4, 5, 3))
+        x = L.UpSampling2D(size, interpolation="bilinear")(conv_norm_relu(flavor, inputs, 8))
+        return flavor.keras.Model(inputs, L.Dense(5)(L.Flatten()(conv_norm_relu(flavor, x, 4, 1))))
+
+    check_exact(flavor_name, build, bits, "int8")

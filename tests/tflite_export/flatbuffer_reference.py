@@ -225,6 +225,15 @@ def _(operation: im.Pad, sources, model):
 
 
 @_compute.register
+def _(operation: im.EdgePad, sources, model):
+    result = sources[0]
+    for axis, (before, after) in enumerate(operation.amounts):
+        size = result.shape[axis]
+        result = np.take(result, [0] * before + [*range(size)] + [size - 1] * after, axis)
+    return result
+
+
+@_compute.register
 def _(operation: im.Crop, sources, model):
     result = sources[0]
     for axis, (before, after) in enumerate(operation.amounts):

@@ -185,6 +185,23 @@ def test_a_mean_whose_windows_cover_all_is_one_operation_whatever_its_padding(fl
     assert folded.operations[1].name == "quant_mean"
 
 
+def test_bilinear_upsampling_is_a_convolution_for_each_place_between_pixels(flavor):
+    L = flavor.layers
+    zoom = L.UpSampling2D((1, 2), interpolation="bilinear", name="zoom")
+    folded = read(chain(flavor, L.Conv2D(4, 1, activation="relu", name="conv"), zoom))
+    assert outline(folded.operations)[1:] == [
+        "EdgePad zoom/flat/0/edge <- conv",
+        "DepthwiseConv2D zoom/flat/0 <- zoom/flat/0/edge",
+        "EdgePad zoom/flat/1/edge <- conv",
+        "DepthwiseConv2D zoom/flat/1 <- zoom/flat/1/edge",
+        "Concatenation zoom/flat <- zoom/flat/0, zoom/flat/1",
+        "Reshape zoom <- zoom/flat",
+    ]
+    weights = [op.kernel.integers[0, 0, :, 0].tolist() for op in folded.operations[2:5:2]]
+    assert weights == [[1, 3], [3, 1]]
+    assert folded.tensors["quant_zoom"].shape == (8, 16, 4)
+
+
 def test_a_norm_with_no_kernel_before_it_is_a_convolution_by_ones(flavor):
     """Pre-activation blocks: the norm reads a rounded sum."""
     L = flavor.layers

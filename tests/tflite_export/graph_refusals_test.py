@@ -195,11 +195,20 @@ def test_probabilities_that_a_layer_reads_are_refused(activation, is_output):
     assert f"share_{activation}' must be an output that no layer reads, got 'quant_head'" in message
 
 
-def test_other_interpolations_than_nearest_are_refused():
-    zoom = L.UpSampling2D(interpolation="bilinear", name="zoom")
+def test_interpolations_between_more_than_two_pixels_are_refused():
+    zoom = L.UpSampling2D(interpolation="bicubic", name="zoom")
     model = chain(KERAS, L.Conv2D(4, 1, activation="relu"), zoom, L.Conv2D(4, 1))
     message = refusal(quantized(model))
-    assert "'quant_zoom' must have the interpolation 'nearest', got 'bilinear'" in message
+    assert "'quant_zoom' must have the interpolation 'nearest' or 'bilinear', got 'bic" in message
+
+
+@pytest.mark.parametrize(("size", "largest"), [((8, 8), 225), (6, 121)])
+def test_interpolations_of_weights_of_eight_bits_are_refused(size, largest):
+    zoom = L.UpSampling2D(size, interpolation="bilinear", name="zoom")
+    model = chain(KERAS, L.Conv2D(4, 1, activation="relu"), zoom, L.Conv2D(4, 1))
+    message = refusal(quantized(model))
+    assert "'quant_zoom' must interpolate by weights of at most 63 units, as sizes up" in message
+    assert f"got {largest} at the size" in message
 
 
 def test_a_range_above_the_relus_limit_in_a_concatenation_is_refused():

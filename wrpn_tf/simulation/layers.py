@@ -19,6 +19,7 @@ from wrpn_tf.quantization.quantize_registry import (
     relu_limit,
 )
 from wrpn_tf.simulation.pooling import mean_over_space, mean_over_windows
+from wrpn_tf.simulation.upsampling import interpolated
 from wrpn_tf.simulation.values import (
     Integers,
     Joined,
@@ -53,6 +54,9 @@ def find_rule(call: LayerCall) -> Rule | None:
     layer = inner_layer(call.layer)
     if len(call.inputs) == 1 and is_elementwise(layer):
         return _apply
+    is_zoom = function_name(layer) == "UpSampling2D"
+    if is_zoom and layer.interpolation not in ("nearest", "bilinear"):
+        return None
     return _BY_KIND.get(kind_of(layer)) or _BY_FUNCTION.get(function_name(layer))
 
 
@@ -139,6 +143,11 @@ def _average(call: LayerCall, values: Sequence[Levels]) -> Pending:
     )
 
 
+def _interpolate(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    (levels,) = values
+    return interpolated(levels.integers, levels.scale, inner_layer(call.layer).size)
+
+
 def _average_all(call: LayerCall, values: Sequence[Levels]) -> Pending:
     (levels,) = values
     keepdims = inner_layer(call.layer).keepdims
@@ -163,6 +172,7 @@ _BY_FUNCTION: dict[str, Rule] = {
     "GlobalAveragePooling2D": _average_all,
     "GlobalAveragePooling3D": _average_all,
     "Multiply": _multiply,
+    "UpSampling2D": _interpolate,
 }
 SIMULATED_LAYERS = (
     "BatchNormalization",
