@@ -19,10 +19,11 @@ class Schedule:
     Attributes:
         epochs: Passes over the training images.
         batch_size: Images in a step.
-        learning_rate: SGD's at first; falls to 0 as a cosine, unless there are `steps`.
+        learning_rate: SGD's at first; falls to 0 as a cosine, without `steps` or a `power`.
         momentum: Nesterov's.
         weight_decay: On kernels, in the size that is customary for SGD's L2.
         steps: Shares of the epochs after which the rate falls to a tenth, as in He et al.
+        power: The rate falls as this power of the share of the epochs that is left; 0: it does not.
     """
 
     epochs: int
@@ -31,6 +32,7 @@ class Schedule:
     momentum: float
     weight_decay: float
     steps: tuple[float, ...] = ()
+    power: float = 0.0
 
     def __post_init__(self):
         steps = tuple(self.steps)  # A file has a list.
@@ -39,6 +41,11 @@ class Schedule:
                 f"`schedule.steps` must be rising shares between 0 and 1, got {self.steps}."
             )
         object.__setattr__(self, "steps", steps)
+        if self.power < 0 or (self.power and steps):
+            raise ValueError(
+                "`schedule.power` must be positive, or 0 for a cosine or `steps`, got "
+                f"{self.power} and the steps {self.steps}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ _PLAIN = (
     "w2a8_from_float",
     "w2a8_float_half",
     "w2a8_steps",
+    "w2a8_square",
     "w2a8_decay",
     "w2a8_shortcuts8",
     "w2a8_stage1_8",
@@ -43,6 +44,10 @@ _CLAIMS = (
 _STEPS = (
     "`In steps`: the rate falls to a tenth after 50 and after 75 % of the epochs instead, as in He "
     "et al. (arXiv 1512.03385, section 4.2)."
+)
+_POWER = (
+    "`Rate as a square`: the rate falls as the square of the share of the epochs that is left "
+    "instead, so that more of them have a low one."
 )
 _FROM_FLOAT = (
     "`From float`: starts from the trained weights of the float net of its seed, so it has twice "
@@ -89,6 +94,7 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         f"Written by `examples/experiments/cifar10.py`; every epoch is in `{folder}/*.csv`, every "
         f"setting, commit and version in `{folder}/*.json`.",
         _STEPS if any(row.run.schedule.steps for row in rows.values()) else "",
+        _POWER if any(row.run.schedule.power for row in rows.values()) else "",
         _FROM_FLOAT if any(row.run.start for row in rows.values()) else "",
         _HALF_IN_FLOAT if any(row.run.float_share for row in rows.values()) else "",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",

@@ -240,6 +240,8 @@ def _reestimated_accuracy(model: Any, batches: Any, data: Images) -> float:
 
 def _learning_rate(keras: Any, schedule: Schedule, num_steps: int) -> Any:
     schedules = keras.optimizers.schedules
+    if schedule.power:
+        return schedules.PolynomialDecay(schedule.learning_rate, num_steps, 0.0, schedule.power)
     if not schedule.steps:
         return schedules.CosineDecay(schedule.learning_rate, num_steps)
     boundaries = [round(share * num_steps) for share in schedule.steps]

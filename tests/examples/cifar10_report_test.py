@@ -221,6 +221,17 @@ def test_nets_trained_in_steps_are_compared_with_each_other(runs, results):
     )
 
 
+def test_nets_of_another_fall_of_the_rate_are_compared_with_each_other(runs, results):
+    import cifar10_report
+
+    results("float", 0, 86.0)
+    results("float_square", 0, 85.5)
+    folder = results("w2a8_square", 0, 84.7)
+    text = cifar10_report.write(runs, folder, CONFIG)
+    assert "`Rate as a square`: the rate falls as the square" in text
+    assert "| 2W/8A, rate as a square, plain, within 1 of float | -0.80 | reached |" in text
+
+
 def test_bound_that_is_met_exactly_is_reached(runs, results):
     import cifar10_report
 

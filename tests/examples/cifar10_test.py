@@ -29,6 +29,8 @@ pytestmark = pytest.mark.usefixtures("experiment_modules")
         ({"quantize": None, "distill": {"scheme": "B"}}, "`w2a8` must have `quantize`"),
         ({"schedule": {"steps": [0.75, 0.5]}}, "`schedule.steps` must be rising shares.*0.75, 0.5"),
         ({"schedule": {"steps": [1.0]}}, "`schedule.steps` must be rising shares"),
+        ({"schedule": {"power": -1}}, "`schedule.power` must be positive.*got -1"),
+        ({"schedule": {"power": 2, "steps": [0.5]}}, "`schedule.power` .* got 2 and the .*0.5"),
         ({"float_share": 1}, "`w2a8.float_share` must be at least 0 and less than 1, got 1"),
         ({"float_share": 0.5, "quantize": None, "export": False}, "`w2a8` must have `quantize`"),
         ({"start": "later"}, "`runs.w2a8.start`.*must name a float run above it, got 'later'"),
@@ -299,16 +301,23 @@ def test_controls_ranges_are_larger_only_while_it_runs(small_network, folder, fl
         np.testing.assert_array_equal(value, expected)
 
 
-def test_rate_falls_to_a_tenth_after_each_step(runs, small_network, folder, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "rates"),
+    [
+        ({"steps": [0.5, 0.7]}, [0.1, 0.1, 0.01, 0.001]),
+        ({"power": 2}, [0.1, 0.05625, 0.025, 0.00625]),
+    ],
+)
+def test_rate_falls_as_the_schedule_says(runs, small_network, folder, tmp_path, change, rates):
     import cifar10_training
     import datasets
 
     data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
-    schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25, steps=[0.5, 0.7])
+    schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25, **change)
     model = small_network()
     files = cifar10_training.RunFiles("steps", 0, str(tmp_path / "out"), str(tmp_path / "work"))
     cifar10_training.train(schedule, range(4), 0, model, model, data, files)
-    assert [float(row["learning_rate"]) for row in files.rows()] == [0.1, 0.1, 0.01, 0.001]
+    assert [float(row["learning_rate"]) for row in files.rows()] == rates
 
 
 @pytest.fixture
