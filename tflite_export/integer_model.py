@@ -312,9 +312,10 @@ def reachable_sums(
     return smallest, largest
 
 
-def typical_room(operation: Conv2D | FullyConnected, source: Tensor, output: Tensor) -> float:
-    """Returns how many reachable values of sum(n q) a typical channel has per output level."""
-    smallest, largest = reachable_sums(operation, source)
+def typical_room(
+    smallest: npt.NDArray[np.int64], largest: npt.NDArray[np.int64], output: Tensor
+) -> float:
+    """Returns how many values of `reachable_sums` a typical channel has per output level."""
     return float(np.median(largest - smallest)) / (output.high - output.low)
 
 

@@ -70,7 +70,7 @@ def channels_of(
         scale=kernel.scale * (np.float64(source.scale) / unit),
         offset=kernel.bias / unit + kernel.shift,
     )
-    room = typical_room(operation, source, output)
+    room = typical_room(smallest, largest, output)
     largest_multiplier = multiplier(storage, type(operation), kernel.num_bits, room, signed=low < 0)
     rounding = Rounding(
         input_scale=spread_scale(source.scale, kernel.spread),
