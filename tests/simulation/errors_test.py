@@ -78,6 +78,13 @@ def test_a_layer_without_an_integer_form(net):
         simulate(quantized, IMAGES)
 
 
+def test_an_interpolation_that_cannot_be_simulated(net):
+    zoom = {"interpolation": "bicubic", "name": "zoom"}
+    quantized = ready(net(lambda layers, x: layers.UpSampling2D(**zoom)(x)))
+    with pytest.raises(ValueError, match=r"cannot be simulated: quant_zoom \(UpSamp"):
+        simulate(quantized, IMAGES)
+
+
 def test_a_layer_that_cannot_be_simulated(net):
     quantized = ready(net(lambda layers, x: layers.Maximum(name="larger")([x, x])))
     with pytest.raises(

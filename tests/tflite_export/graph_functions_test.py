@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.tflite_export.small_models import outline, quantized
-from tflite_export.graph_reader import fold_model
+from tests.tflite_export.small_models import outline, read
 from tflite_export.integer_model import Lookup
-
-
-def read(model):
-    """The folded net; with ends of six bits no signed output has a shift."""
-    return fold_model(quantized(model, first_layer=6, last_layer=6))
 
 
 def folded_function(flavor, function):

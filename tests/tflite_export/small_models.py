@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tflite_export.graph_reader import fold_model
 from tflite_export.integer_model import Operation
 from wrpn_tf import calibrate, quantize_model
 
@@ -64,6 +65,11 @@ def residual_net(flavor, relu_limit=None, **head):
     x = L.ReLU(relu_limit, name="relu2")(L.Add(name="add")([short, x]))
     x = L.GlobalAveragePooling2D(name="mean")(x)
     return flavor.keras.Model(inputs, L.Dense(3, name="head", **head)(x), name="net")
+
+
+def read(model, **arguments):
+    """The folded net; with ends of six bits no signed output has a shift."""
+    return fold_model(quantized(model, **{"first_layer": 6, "last_layer": 6, **arguments}))
 
 
 def outline(operations: tuple[Operation, ...]) -> list[str]:
