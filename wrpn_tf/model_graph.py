@@ -104,9 +104,27 @@ class ModelGraph:
         """Tensor key -> the call that makes it; the model's inputs are not in it."""
         return {key: call for call in self.calls for key in call.outputs}
 
+    @functools.cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the model's flattened inputs, those of its `Input` layers."""
+        return tuple(tensor._keras_history[0].name for tensor in self.model.inputs)
+
     def flatten(self, structure: Any) -> list[Any]:
         """Returns the tensors of nested tuples, lists and dictionaries, in the flavour's order."""
         return list(_nest(self.flavor).flatten(structure))
+
+    def flatten_inputs(self, structure: Any) -> list[Any]:
+        """Returns the values for the model's inputs, in the model's order.
+
+        Args:
+            structure: Structured as the model's inputs are, or a dictionary by `input_names`, as
+                `fit` takes them. What is neither is flattened.
+        """
+        own, _ = structures(self.model)
+        by_name = isinstance(structure, Mapping) and not isinstance(own, Mapping)
+        if by_name and structure.keys() >= set(self.input_names):
+            return [structure[name] for name in self.input_names]
+        return self.flatten(structure)
 
     def walk(
         self,

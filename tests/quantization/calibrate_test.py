@@ -92,6 +92,8 @@ def test_inputs_and_logits_get_their_extremes(dense_net, data):
 
 FORMS = {
     "array": lambda x: x,
+    "tensor": tf.constant,
+    "by name": lambda x: {"x": x},
     "tf.data": lambda x: tf.data.Dataset.from_tensor_slices(x).batch(64),
     "tf.data of tuples": lambda x: tf.data.Dataset.from_tensor_slices((x, x[:, 0])).batch(64),
     "list of batches": lambda x: [x[:100], x[100:]],
@@ -140,15 +142,65 @@ def test_max_batches(dense_net, data):
     assert float(found(model, "x")[1]["largest"]) == data[:128].max()
 
 
-def test_several_inputs(flavor):
+# Named against the alphabet, so that a dictionary's sorted order is not the model's.
+FORMS_OF_TWO = {
+    "arrays": lambda z, a: [z, a],
+    "tuple of arrays": lambda z, a: (z, a),
+    "by name": lambda z, a: {"a": a, "z": z},
+    "by name, and more": lambda z, a: {"a": a, "other": a, "z": z},
+    "list of batches": lambda z, a: [([z[:3], a[:3]], None), ([z[3:], a[3:]], None)],
+    "batches by name": lambda z, a: [{"a": a[:3], "z": z[:3]}, {"a": a[3:], "z": z[3:]}],
+    "tf.data": lambda z, a: tf.data.Dataset.from_tensor_slices(((z, a), a)).batch(3),
+    "tf.data by name": lambda z, a: tf.data.Dataset.from_tensor_slices(({"a": a, "z": z}, a)).batch(
+        3
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS_OF_TWO)
+def test_two_inputs_are_told_apart_in_any_form(flavor, form):
     L = flavor.layers
-    a, b = flavor.keras.Input((4,), name="a"), flavor.keras.Input((2,), name="b")
-    x = L.Concatenate()([L.Dense(3)(a), L.Dense(3)(b)])
-    model = quantize_model(flavor.keras.Model([a, b], L.Dense(2)(x)))
-    batch = [np.full((5, 4), 2.0, np.float32), np.full((5, 2), -3.0, np.float32)]
-    calibrate(model, [(batch, np.zeros(5))], verbose=False)
-    assert float(found(model, "a")[1]["largest"]) == 2
-    assert float(found(model, "b")[1]["smallest"]) == -3
+    z, a = (flavor.keras.Input((4,), name=name) for name in "za")
+    x = L.Concatenate()([L.BatchNormalization(name="bn")(z), L.Dense(3)(a)])
+    model = quantize_model(flavor.keras.Model([z, a], L.Dense(2)(L.ReLU()(x))))
+    dataset = FORMS_OF_TWO[form](
+        np.full((5, 4), 2.0, np.float32), np.full((5, 4), -3.0, np.float32)
+    )
+    reestimate_batch_norm(model, dataset, verbose=False)
+    calibrate(model, dataset, verbose=False)
+    assert float(found(model, "z")[1]["largest"]) == 2
+    assert float(found(model, "a")[1]["smallest"]) == -3
+
+
+def test_inputs_that_a_model_takes_as_a_dictionary(flavor):
+    L = flavor.layers
+    a, z = flavor.keras.Input((4,), name="a"), flavor.keras.Input((2,), name="z")
+    x = L.Concatenate()([L.Dense(3)(a), L.Dense(3)(z)])
+    model = quantize_model(flavor.keras.Model({"a": a, "z": z}, L.Dense(2)(x)))
+    arrays = {"z": np.full((5, 2), -3.0, np.float32), "a": np.full((5, 4), 2.0, np.float32)}
+    for dataset in (arrays, [arrays]):
+        calibrate(model, dataset, verbose=False)
+        assert float(found(model, "a")[1]["largest"]) == 2
+        assert float(found(model, "z")[1]["smallest"]) == -3
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ([np.ones((2, 4)), np.ones((3, 4))], r"equally many examples for each input, got \[2, 3\]"),
+        ([np.ones((2, 4))] * 3, "must give 2 inputs per batch, got 3"),
+        ({"a": np.ones((2, 4))}, "must give 2 inputs per batch, got 1"),
+        ([], "`dataset` must hold at least one batch, got none"),
+        ({}, "`dataset` must hold at least one batch, got none"),
+    ],
+    ids=str,
+)
+def test_arrays_that_do_not_fit_two_inputs_are_refused(flavor, dataset, message):
+    L = flavor.layers
+    z, a = (flavor.keras.Input((4,), name=name) for name in "za")
+    model = quantize_model(flavor.keras.Model([z, a], L.Dense(2)(L.Concatenate()([z, a]))))
+    with pytest.raises(ValueError, match=message):
+        calibrate(model, dataset, verbose=False)
 
 
 def test_a_shared_layer_gets_a_range_for_all_its_calls(flavor):

@@ -81,3 +81,5 @@ def test_models_without_a_target_are_refused(make_model, images):
         calibrate_regions(plain, images, verbose=False)
     with pytest.raises(ValueError, match="`dataset` must hold at least one batch"):
         calibrate_regions(make_model((8, 4), target_bits=6.0), iter(()), verbose=False)
+    with pytest.raises(ValueError, match="`dataset` must give inputs of shape"):
+        calibrate_regions(make_model((8, 4), target_bits=6.0), images[..., :1], verbose=False)

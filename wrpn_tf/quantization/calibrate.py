@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import numbers
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from keras import ops
 
-from wrpn_tf.model_graph import LayerCall, ModelGraph, Shape, model_graph
+from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization.finite_weights import check_finite_weights
+from wrpn_tf.quantization.input_batches import check_max_batches, checked_inputs, input_batches
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.quantization.quantized_layers import inner_layer, output_quantizer, unrounded
 from wrpn_tf.quantization.range_observer import RangeObserver
-
-_BATCH_SIZE = 128
 
 
 def calibrate(
@@ -41,8 +38,8 @@ def calibrate(
 
     Args:
         model: A model from `quantize_model` or `widen_and_quantize`.
-        dataset: Inputs: an array of examples, or an iterable of batches (`tf.data.Dataset`); of
-            tuples, the first entry counts.
+        dataset: Inputs: an array of examples (for several inputs a list of them, or a dictionary by
+            name), or an iterable of batches (`tf.data.Dataset`); of tuples, the first entry counts.
         method: `"mse"`: the range that rounds with the least mean squared error; `"percentile"`:
             the range that holds that share of the values; `"max"`: all of them.
         percentile: For `"percentile"`, in (0, 100].
@@ -64,7 +61,7 @@ def calibrate(
     observers = {path: RangeObserver() for path in quantizers}
     if not observers:
         raise ValueError("`model` must have activation quantizers, got a model without any.")
-    batches = input_batches(dataset, max_batches)
+    batches = input_batches(graph, dataset, max_batches)
     progress = graph.flavor.keras.utils.Progbar(
         max_batches, verbose=int(verbose), unit_name="batch"
     )
@@ -103,38 +100,6 @@ def _check_arguments(method: str, percentile: float, max_batches: int | None) ->
     check_max_batches(max_batches)
 
 
-def check_max_batches(max_batches: int | None) -> None:
-    """Checks a number of batches; None is any number.
-
-    Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is not positive.
-    """
-    if max_batches is None:
-        return
-    if isinstance(max_batches, bool) or not isinstance(max_batches, int):
-        raise TypeError(f"`max_batches` must be an integer, got {max_batches!r}.")
-    if max_batches < 1:
-        raise ValueError(f"`max_batches` must be at least 1, got {max_batches}.")
-
-
-def input_batches(dataset: Any, max_batches: int | None) -> Iterator[Any]:
-    """Yields the inputs of each batch of an array or of an iterable of batches.
-
-    Raises:
-        ValueError: If `dataset` is neither.
-    """
-    if isinstance(dataset, np.ndarray):
-        examples = dataset
-        dataset = (examples[i : i + _BATCH_SIZE] for i in range(0, len(examples), _BATCH_SIZE))
-    elif isinstance(dataset, str) or not isinstance(dataset, Iterable):
-        raise ValueError(
-            f"`dataset` must be an array or an iterable of batches, got {type(dataset).__name__}."
-        )
-    for batch in itertools.islice(dataset, max_batches):
-        yield batch[0] if isinstance(batch, tuple) else batch
-
-
 def _observe(graph: ModelGraph, batch: Any, observers: dict[str, RangeObserver]) -> None:
     """Runs one batch, unrounded, and shows each rounded tensor to its observer."""
     for call, results in graph.walk(checked_inputs(graph, batch), _call_unrounded):
@@ -145,33 +110,3 @@ def _observe(graph: ModelGraph, batch: Any, observers: dict[str, RangeObserver])
 def _call_unrounded(call: LayerCall, tensors: Mapping[int, Any]) -> Any:
     with unrounded(call.layer):
         return call.invoke(call.layer, tensors)
-
-
-def checked_inputs(graph: ModelGraph, batch: Any) -> list[Any]:
-    """Returns the flattened inputs of one batch, in the types that the model takes, as `fit` does.
-
-    Raises:
-        ValueError: If they do not fit the model.
-    """
-    inputs = graph.flatten(batch)
-    if len(inputs) != len(graph.inputs):
-        raise ValueError(
-            f"`dataset` must give {len(graph.inputs)} inputs per batch, got {len(inputs)}."
-        )
-    for key, value in zip(graph.inputs, inputs, strict=True):
-        _check_shape(np.shape(value), graph.shapes[key])
-    return [
-        value if graph.dtypes[key] == "string" else ops.cast(value, graph.dtypes[key])
-        for key, value in zip(graph.inputs, inputs, strict=True)
-    ]
-
-
-def _check_shape(shape: tuple[int, ...], wanted: Shape) -> None:
-    """tf_keras itself takes any shape here, and a kernel of TensorFlow may end the process."""
-    fits = len(shape) == len(wanted) and all(
-        size == w or w is None for size, w in zip(shape[1:], wanted[1:], strict=True)
-    )
-    if not fits or not shape[0]:
-        raise ValueError(
-            f"`dataset` must give inputs of shape {wanted}, at least one per batch, got {shape}."
-        )

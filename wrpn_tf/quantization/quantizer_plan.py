@@ -73,8 +73,7 @@ def plan_quantizers(graph: ModelGraph, settings: Mapping[str, LayerSettings]) ->
 
 def _insertion_names(graph: ModelGraph, keys: Iterable[int]) -> dict[int, str]:
     """Names after the input or operation; one that is called again gets a number."""
-    inputs = (tensor._keras_history[0].name for tensor in graph.model.inputs)
-    stems = dict(zip(graph.inputs, inputs, strict=True))
+    stems = dict(zip(graph.inputs, graph.input_names, strict=True))
     names: dict[int, str] = {}
     for key in keys:
         stem = name = f"quant_{stems[key] if key in stems else graph.producers[key].name}"

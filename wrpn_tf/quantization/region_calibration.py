@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from wrpn_tf.keras_flavor import flavor_of
-from wrpn_tf.quantization.calibrate import input_batches
+from wrpn_tf.model_graph import model_graph
+from wrpn_tf.quantization.input_batches import checked_inputs, input_batches
 from wrpn_tf.quantization.region_reading import region_layers, region_maps
 from wrpn_tf.regions.ranks import target_shares
 
@@ -45,12 +45,14 @@ def calibrate_regions(
             f"`{layer.rule.kind}`: nothing is to be found from data."
         )
     maps = region_maps(model)
-    progress = flavor_of(model).keras.utils.Progbar(
+    graph = model_graph(model)
+    progress = graph.flavor.keras.utils.Progbar(
         max_batches, verbose=int(verbose), unit_name="batch"
     )
     importance = []
-    for count, batch in enumerate(input_batches(dataset, max_batches), start=1):
-        importance.append(np.asarray(maps(batch, training=False)["importance"]))
+    for count, batch in enumerate(input_batches(graph, dataset, max_batches), start=1):
+        (images,) = checked_inputs(graph, batch)
+        importance.append(np.asarray(maps(images, training=False)["importance"]))
         progress.update(count)
     if not importance:
         raise ValueError("`dataset` must hold at least one batch, got none.")

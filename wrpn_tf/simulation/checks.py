@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,7 @@ def check_images(graph: ModelGraph, images: Any) -> list[npt.NDArray[Any]]:
         TypeError: If they are no numbers.
         ValueError: If their number, shapes or values do not fit.
     """
-    names = [tensor._keras_history[0].name for tensor in graph.model.inputs]
-    if isinstance(images, Mapping) and images.keys() == set(names):
-        images = [images[name] for name in names]
-    arrays = [np.asarray(value) for value in graph.flatten(images)]
+    arrays = [np.asarray(value) for value in graph.flatten_inputs(images)]
     if len(arrays) != len(graph.inputs):
         raise ValueError(
             f"`images` must be {len(graph.inputs)} arrays, one per model input, got {len(arrays)}."

@@ -17,7 +17,7 @@ import numpy as np
 
 from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer
-from wrpn_tf.quantization.calibrate import check_max_batches, checked_inputs, input_batches
+from wrpn_tf.quantization.input_batches import check_max_batches, checked_inputs, input_batches
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
 from wrpn_tf.training.flavored_callback import FlavoredCallback
 
@@ -34,8 +34,8 @@ def reestimate_batch_norm(
     Args:
         model: A Functional or Sequential model of either Keras, quantized or not, or a Distiller,
             whose student is meant.
-        dataset: Training examples as the model takes them, in a random order: an array, or an
-            iterable of batches (`tf.data.Dataset`); of tuples, the first entry counts.
+        dataset: Training examples as the model takes them, in a random order, in any form that
+            `wrpn_tf.calibrate` takes.
         max_batches: Stop after so many batches; an array is one batch per 128 examples.
         verbose: Whether to show a progress bar.
 
@@ -60,7 +60,7 @@ def reestimate_batch_norm(
     )
     with _kept_on_error(moments.values()):
         count = 0
-        for count, batch in enumerate(input_batches(dataset, max_batches), start=1):
+        for count, batch in enumerate(input_batches(graph, dataset, max_batches), start=1):
             for _ in graph.walk(checked_inputs(graph, batch), apply):
                 pass
             progress.update(count)

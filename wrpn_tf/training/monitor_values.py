@@ -188,7 +188,7 @@ def _has_range(quantizer: Quantizer, variables: dict[str, Any]) -> bool:
 
 
 def _checked_examples(graph: ModelGraph, examples: Any) -> list[Any]:
-    arrays = [np.asarray(value) for value in graph.flatten(examples)]
+    arrays = [np.asarray(value) for value in graph.flatten_inputs(examples)]
     wanted = [graph.shapes[key] for key in graph.inputs]
     fits = len(arrays) == len(wanted) and all(
         len(array.shape) == len(shape)
