@@ -74,8 +74,8 @@ def convert(
 def _warn_of_inexact(report: SnapReport) -> None:
     layers, others = report.inexact_layers, report.inexact_others
     remedy = (
-        " Where 8-bit weights on 8-bit activations have neither a bias nor a batch norm behind "
-        "them, give the layer a bias, or fewer bits in `overrides`."
+        " Give a layer whose `weight_scale` is fixed one that follows the weights ('mean'), or a "
+        "batch norm."
     )
     warnings.warn(
         f"Kernels will differ from training, by a level here and there, in "

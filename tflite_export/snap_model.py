@@ -12,6 +12,7 @@ from tflite_export.batch_norm_folding import FoldedKernel, Origin, adopt
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import Add, Lookup, Multiply, Operation, lowest_level
 from tflite_export.lowering import channels_of
+from tflite_export.new_biases import copy_model, layers_without_offset
 from tflite_export.progress import Progress
 from tflite_export.snap_report import LayerMoves, SnapReport
 from tflite_export.snapping import (
@@ -29,7 +30,6 @@ from tflite_export.snapping_sum import check_sum
 from tflite_export.snapping_values import LevelCheck
 from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
-from wrpn_tf.keras_flavor import flavor_of
 
 # What a layer adopts is float32, and the step of its weights a mean of such numbers: where it lands
 # beside what was solved, it is solved again from there.
@@ -50,7 +50,8 @@ def snap(
     Each kernel layer's folded scale and bias go to the nearest good values at which no kernel's
     rounding can differ from the exact rule, with a margin that a float32 forward pass keeps; the
     copy adopts them in its batch norms, biases, weights' steps and ranges. Snapping the copy again
-    changes nothing.
+    changes nothing. Layers of 8-bit weights that have no offset of their own, and signed results,
+    get a bias.
 
     Args:
         model: A model of `wrpn_tf.quantize_model` or `widen_and_quantize`, of either Keras; it
@@ -68,13 +69,17 @@ def snap(
     _check_called_once(before)
     if examples is not None:
         _check_examples(examples, model)
-    snapped = copy_model(model)
+    biased = layers_without_offset(model, before)
+    snapped = copy_model(model, biased)
+    if biased:
+        before = fold_model(snapped, always_rounds=True)
     scales, solved = choose_scales(before, _Solver(before, storage))
     _adopt_scales(fold_model(snapped), scales)
     layers, after = _snap_operations(snapped, storage, solved, verbose)
     report = SnapReport(
         layers=layers,
         others=_check_others(after),
+        biased=biased,
         tensors={
             name: float(after.tensors[name].scale) / float(tensor.scale) - 1
             for name, tensor in before.tensors.items()
@@ -85,13 +90,6 @@ def snap(
         else tuple(top_1(each, examples) for each in (model, snapped)),
     )
     return snapped, report
-
-
-def copy_model(model: Any) -> Any:
-    """Returns a model of the same layers and weights, which shares none of them."""
-    copy = flavor_of(model).keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def top_1(model: Any, examples: tuple[Any, Any]) -> float:

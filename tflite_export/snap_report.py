@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,12 +44,14 @@ class SnapReport:
     Attributes:
         layers: The kernel layers', in the order of the graph.
         others: Sum, product or function -> whether all kernels agree on it, and by which margin.
+        biased: The layers that were given a bias.
         tensors: Rounded tensor -> its scale after / before - 1.
         accuracies: Top-1 before and after, or None.
     """
 
     layers: tuple[LayerMoves, ...]
     others: Mapping[str, LevelCheck]
+    biased: tuple[str, ...]
     tensors: Mapping[str, float]
     accuracies: tuple[float, ...] | None
 
@@ -76,6 +79,8 @@ class SnapReport:
         lines += [_other_line(name, found, width) for name, found in self.others.items()]
         moved = max((abs(move) for move in self.tensors.values()), default=0.0)
         lines.append(f"Scales of tensors moved by at most {100 * moved:.2f} %.")
+        if self.biased:
+            lines += textwrap.wrap(f"Given a bias: {', '.join(self.biased)}.", 100)
         if self.accuracies is not None:
             before, after = (100 * accuracy for accuracy in self.accuracies)
             lines.append(f"Top-1 accuracy: {before:.2f} % before, {after:.2f} % after.")

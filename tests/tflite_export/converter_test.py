@@ -91,17 +91,23 @@ def test_several_inputs_and_outputs_keep_their_order_and_names(flavor):
     assert [d["shape"][-1] for d in signature.get_input_details()] == [4, 4]
 
 
-@pytest.mark.parametrize("bits", [8, 7])
-def test_layers_that_no_scale_makes_exact_are_warned_of(bits):
-    net = chain(KERAS, L.Conv2D(4, 3, use_bias=False, name="bare"), L.Flatten(), L.Dense(3))
-    model = quantized(net, first_layer=bits)
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_layers_that_no_scale_makes_exact_are_warned_of(is_fixed):
+    """Three layers of three fixed scales write one concatenation, whose scale cannot suit all."""
+    inputs = KERAS.keras.Input((8, 8, 3))
+    parts = [L.Conv2D(4, 3, use_bias=False, name=f"part{i}")(inputs) for i in range(3)]
+    outputs = L.Dense(3)(L.Flatten()(L.Concatenate()(parts)))
+    fixed = {f"part{i}": {"weight_scale": 0.3 + 0.1 * i} for i in range(3)}
+    model = quantized(
+        KERAS.keras.Model(inputs, outputs), first_layer=4, overrides=fixed if is_fixed else None
+    )
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         convert(model)
     found = [w for w in warned if "Kernels will differ" in str(w.message)]
-    assert len(found) == (bits == 8)
+    assert len(found) == is_fixed
     if found:
-        assert "in quant_bare: no scale" in str(found[0].message)
+        assert "in quant_part1, quant_part2: no scale" in str(found[0].message)
         assert found[0].filename == __file__
 
 
