@@ -15,6 +15,7 @@ from tflite_export.integer_model import (
     DepthwiseConv2D,
     FullyConnected,
     Tensor,
+    largest_weights,
     spread_scale,
 )
 from tflite_export.packing import pack, pack_indices
@@ -152,11 +153,12 @@ def _check_integers(operation: Conv2D | FullyConnected, storage: str) -> None:
             f"{operation.name!r}: weights of {kernel.num_bits} bits must be in "
             f"{-largest}..{largest}, got one of magnitude {found}."
         )
-    limit = storages.largest_weight(8) // largest
-    if kernel.multiplier.min() < 1 or kernel.multiplier.max() > limit:
+    products = kernel.multiplier * largest_weights(operation)
+    if kernel.multiplier.min() < 1 or products.max() > storages.largest_weight(8):
         raise ValueError(
-            f"{operation.name!r}: storage {storage!r} keeps weights of {kernel.num_bits} bits with "
-            f"multipliers of 1..{limit}, got {kernel.multiplier.min()}..{kernel.multiplier.max()}."
+            f"{operation.name!r}: storage {storage!r} needs weights times multipliers >= 1 to fit "
+            f"int8, got multipliers of {kernel.multiplier.min()}..{kernel.multiplier.max()} and "
+            f"products up to {products.max()}."
         )
 
 

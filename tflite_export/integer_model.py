@@ -304,12 +304,25 @@ def reachable_sums(
     left lies between the same bounds.
     """
     integers = operation.kernel.integers.astype(np.int64)
-    axes = (0, 1, 2) if isinstance(operation, DepthwiseConv2D) else (*range(1, integers.ndim),)
+    axes = _weight_axes(operation)
     positive = np.maximum(integers, 0).sum(axes)
     negative = np.minimum(integers, 0).sum(axes)
     smallest = positive * source.low + negative * source.high
     largest = positive * source.high + negative * source.low
     return smallest, largest
+
+
+def largest_weights(operation: Conv2D | FullyConnected) -> npt.NDArray[np.int64]:
+    """Returns the largest magnitude of each channel's integers."""
+    integers = np.abs(operation.kernel.integers.astype(np.int64))
+    return np.asarray(integers.max(_weight_axes(operation)))
+
+
+def _weight_axes(operation: Conv2D | FullyConnected) -> tuple[int, ...]:
+    """All axes of the integers but that of the output channels."""
+    if isinstance(operation, DepthwiseConv2D):
+        return (0, 1, 2)
+    return tuple(range(1, operation.kernel.integers.ndim))
 
 
 def typical_room(

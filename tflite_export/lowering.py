@@ -18,6 +18,7 @@ from tflite_export.integer_model import (
     Operation,
     Tensor,
     TransposeConv,
+    largest_weights,
     lowest_level,
     reachable_sums,
     spread_scale,
@@ -25,7 +26,7 @@ from tflite_export.integer_model import (
 )
 from tflite_export.requantization import KERNELS
 from tflite_export.snapping import Channels, Rounding, snap_channels
-from tflite_export.storage import check_storage, multiplier
+from tflite_export.storage import channel_multipliers, check_storage, multiplier
 
 
 def lower(model: Any, storage: str = "int8") -> IntegerModel:
@@ -71,13 +72,23 @@ def channels_of(
         offset=kernel.bias / unit + kernel.shift,
     )
     room = typical_room(smallest, largest, output)
-    largest_multiplier = multiplier(storage, type(operation), kernel.num_bits, room, signed=low < 0)
+    of_layer = multiplier(storage, type(operation), kernel.num_bits, room, signed=low < 0)
+    multipliers = np.full(smallest.shape, of_layer, np.int64)
+    if kernel.origin.scale_freedom == "channel":
+        multipliers = channel_multipliers(
+            storage,
+            type(operation),
+            kernel.num_bits,
+            of_layer,
+            largest_weights(operation),
+            (largest - smallest) / (output.high - output.low),
+        )
     rounding = Rounding(
         input_scale=spread_scale(source.scale, kernel.spread),
         output_scale=output.scale,
         low=low,
         high=output.high,
-        multiplier=largest_multiplier * kernel.spread,
+        multiplier=multipliers * kernel.spread,
         kind=_kind(operation),
         kernels=(*KERNELS, "tflm") if storage == "tflm" else KERNELS,
         zero=kernel.shift,

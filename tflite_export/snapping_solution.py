@@ -24,7 +24,7 @@ _SMALLEST_SCALE = 2.0**-17
 def largest_multipliers(channels: Channels, rounding: Rounding) -> Integers:
     """Returns the largest allowed M > 0 that int32 holds, channel by channel."""
     spread = rounding.spread
-    if rounding.multiplier < spread:
+    if np.min(rounding.multiplier) < spread:
         raise ValueError(f"`rounding.multiplier` must be >= {spread}, got {rounding.multiplier}.")
     fitting = _fitting(channels)
     fitting = np.where(np.isfinite(fitting), fitting, 1)

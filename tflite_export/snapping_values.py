@@ -65,7 +65,7 @@ class Channels:
             raise ValueError("`smallest` must not exceed `largest`.")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Rounding:
     """Into what a layer's accumulators are rounded, and by which kernels.
 
@@ -74,8 +74,8 @@ class Rounding:
         output_scale: float32, real value of one output level.
         low: Lower clamp (0 where a ReLU is fused).
         high: Upper clamp.
-        multiplier: Largest M: 127 // L for weights stored in eight bits, 7 // L in four; times
-            `spread`.
+        multiplier: Largest M, of all channels or of each, int64 [C]: 127 // L for weights stored in
+            eight bits, 7 // L in four; times `spread`.
         kind: One of `requantization.KINDS`.
         kernels: Those that must agree.
         zero: Level of the real 0, which no move of a scale moves; above 0 where levels from 0 on
@@ -87,7 +87,7 @@ class Rounding:
     output_scale: np.float32
     low: int
     high: int
-    multiplier: int
+    multiplier: int | Integers
     kind: str = "conv"
     kernels: tuple[str, ...] = KERNELS
     zero: int = 0

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+import numpy.typing as npt
+
 from tflite_export.integer_model import Conv2D, DepthwiseConv2D, FullyConnected, Operation
 
 # Storage -> the runtimes that read all of its forms.
@@ -27,6 +30,8 @@ TABLE = "table"
 # use some hundredth of what is reachable, and scales move by up to half a unit per level: by about
 # 1 % where this much is reachable, by 10 % and more where a tenth of it is.
 _ROOM = 1000
+# A channel that has less alone needs an M of its own.
+_SMALL_ROOM = 100
 # Weights of more bits have the small multiplier that int8 leaves them, in every storage.
 _LOW_BITS = 4
 _LARGEST_SPAN = 255
@@ -126,6 +131,37 @@ def multiplier(
     if is_small and _is_coarse(largest, room, signed):
         return _largest_multiplier(8, num_bits)
     return largest
+
+
+def channel_multipliers(
+    storage: str,
+    operation: type[Operation],
+    num_bits: int,
+    multiplier: int,
+    largest_weights: npt.NDArray[np.int64],
+    rooms: npt.NDArray[np.float64],
+) -> npt.NDArray[np.int64]:
+    """Returns the M with which each channel's weights are stored.
+
+    The layer's; more where int8 has room for it and the channel needs it: one of a few small
+    weights reaches so few sums that the nearest good scale would be far.
+
+    Args:
+        storage: One of `STORAGES`.
+        operation: Class of the operation that reads the weights.
+        num_bits: Bits of the weights, 1..8.
+        multiplier: The layer's.
+        largest_weights: [channels], largest magnitude of each channel's weights.
+        rooms: [channels], as `room` for `multiplier`, of each channel.
+
+    Raises:
+        ValueError: See `weight_storage`.
+    """
+    if weight_storage(storage, operation, num_bits) != WeightStorage(8):
+        return np.full(rooms.shape, multiplier, np.int64)
+    own = largest_weight(8) // np.maximum(largest_weights, 1)
+    needed = (rooms * multiplier < _SMALL_ROOM) & (largest_weights > 0)
+    return np.where(needed, np.maximum(own, multiplier), multiplier)
 
 
 def spread(num_bits: int, span: int, room: float, signed: bool) -> int:

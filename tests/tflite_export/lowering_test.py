@@ -138,7 +138,7 @@ def test_channels_are_in_levels_of_the_output(model):
     np.testing.assert_array_equal(channels.largest, np.maximum(sums, 0).sum(1) * source.high)
     np.testing.assert_array_equal(channels.smallest, np.minimum(sums, 0).sum(1) * source.high)
     assert (rounding.low, rounding.high) == (0, output.high)
-    assert rounding.multiplier == 127  # of ternary weights
+    assert (rounding.multiplier == 127).all()  # of ternary weights
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

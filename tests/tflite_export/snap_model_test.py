@@ -314,6 +314,36 @@ def test_signed_sums_of_eight_bit_weights_get_a_bias(flavor):
         assert verify(each, blob, make_images(once, 4), verbose=False).exact
 
 
+def test_channels_of_few_small_weights_are_exact(flavor):
+    """8-bit weights 1 to 3 of 127 on one input channel: some two sums for each level."""
+    layers = flavor.layers
+    inputs = flavor.keras.Input((8, 8, 1))
+    conv = layers.Conv2D(4, 1, name="conv")
+    x = layers.ReLU()(layers.BatchNormalization()(conv(inputs)))
+    model = flavor.keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    conv.set_weights([np.array([[[[1.0, 0.024, -0.016, 0.008]]]]), np.zeros(4)])
+    quantized_model = quantized(model, weight_scale="max")
+    once, report = snap(quantized_model)
+    assert report.exact, str(report)
+    kernel = next(op.kernel for op in lower(once).operations if hasattr(op, "kernel"))
+    assert kernel.multiplier.tolist() == [1, 42, 63, 127]
+    assert np.abs(report.layers[0].scale_moves).max() < 0.02
+    assert_same_bits(values(snap(once)[0]), values(once))
+    assert verify(once, convert(once), make_images(once, 4), verbose=False).exact
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_snapping_again_changes_nothing_where_channels_of_one_scale_differ_in_size(seed):
+    layers = KERAS.layers
+    KERAS.keras.utils.set_random_seed(seed)
+    inputs = KERAS.keras.Input((5, 5, 1))
+    x = layers.Concatenate()([layers.Conv2D(3, 1)(inputs), inputs])
+    model = quantized(KERAS.keras.Model(inputs, layers.Dense(4)(layers.Flatten()(x))))
+    once, report = snap(model)
+    assert report.exact, str(report)
+    assert_same_bits(values(snap(once)[0]), values(once))
+
+
 def test_layers_with_a_bias_of_their_own_or_fewer_bits_get_none(flavor):
     _, report = snap(quantized(bare_kernels(flavor), num_bits_weight=4))
     assert report.biased == ("quant_conv", "quant_dense")  # the first and last, of 8 bits

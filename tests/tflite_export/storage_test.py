@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tflite_export.integer_model import Conv2D, DepthwiseConv2D, FullyConnected, TransposeConv
@@ -10,6 +11,7 @@ from tflite_export.storage import (
     TABLE,
     UNPACKED,
     WeightStorage,
+    channel_multipliers,
     check_storage,
     max_multiplier,
     multiplier,
@@ -120,3 +122,19 @@ def test_refuses_an_unknown_storage():
 def test_every_storage_has_a_runtime():
     assert STORAGES == ("int8", "int4", "int2", "tflm")
     assert all(RUNTIMES.values())
+
+
+@pytest.mark.parametrize(
+    ("storage", "num_bits", "expected"),
+    [
+        ("int8", 8, [63, 1, 1, 1]),
+        ("int4", 8, [63, 1, 1, 1]),
+        ("tflm", 8, [63, 1, 1, 1]),
+        ("tflm", 7, [1, 1, 1, 1]),  # tables of all levels
+        ("int2", 2, [1, 1, 1, 1]),  # unpacked with one M
+    ],
+)
+def test_a_channel_of_small_weights_that_reaches_few_sums_gets_its_own(storage, num_bits, expected):
+    largest, rooms = np.array([2, 2, 127, 0]), np.array([99.0, 100.0, 1.0, 0.0])
+    found = channel_multipliers(storage, Conv2D, num_bits, 1, largest, rooms)
+    assert found.tolist() == expected
