@@ -187,7 +187,8 @@ def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
 
 
 def _begins_alike(one: Run, other: Run) -> bool:
-    return (one.start, one.float_share) == (other.start, other.float_share)
+    settings = ("start", "float_share", "gradual")
+    return all(getattr(one, name) == getattr(other, name) for name in settings)
 
 
 def _trains_alike(one: Run, other: Run) -> bool:

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.usefixtures("experiment_modules")
         ({"schedule": {"steps": [1.0]}}, "`schedule.steps` must be rising shares"),
         ({"schedule": {"power": -1}}, "`schedule.power` must be positive.*got -1"),
         ({"schedule": {"power": 2, "steps": [0.5]}}, "`schedule.power` .* got 2 and the .*0.5"),
+        ({"gradual": 1.5}, "`w2a8.gradual` must be at least 0 and at most 1, got 1.5"),
+        ({"gradual": 0.5, "quantize": None, "export": False}, "`w2a8` must have `quantize`"),
         ({"float_share": 1}, "`w2a8.float_share` must be at least 0 and less than 1, got 1"),
         ({"float_share": 0.5, "quantize": None, "export": False}, "`w2a8` must have `quantize`"),
         ({"start": "later"}, "`runs.w2a8.start`.*must name a float run above it, got 'later'"),

@@ -49,8 +49,10 @@ class QuantizeWrapper(keras.layers.Wrapper):
     def build(self, input_shape: Any = None) -> None:
         """Builds the layer and the quantizers' variables."""
         super().build(input_shape)
-        for variable, quantizer in self.quantize_config.get_weights_and_quantizers(self.layer):
+        self.weight_quantizer_vars = [
             quantizer.build(variable.shape, variable.name, self)
+            for variable, quantizer in self.quantize_config.get_weights_and_quantizers(self.layer)
+        ]
         self._output_quantizers = self.quantize_config.get_output_quantizers(self.layer)
         self.output_quantizer_vars = {
             name: variable
@@ -90,8 +92,8 @@ class QuantizeWrapper(keras.layers.Wrapper):
         if not pairs:
             return self.layer(inputs, **kwargs)
         values = {id(variable): variable.value for variable in self.layer.variables}
-        for variable, quantizer in pairs:
-            values[id(variable)] = quantizer(variable.value, training, {})
+        for (variable, quantizer), own in zip(pairs, self.weight_quantizer_vars, strict=True):
+            values[id(variable)] = quantizer(variable.value, training, own)
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
             outputs = self.layer(inputs, **kwargs)
