@@ -14,6 +14,8 @@ import types
 import numpy as np
 import pytest
 
+from wrpn_tf.training import GradualQuantization
+
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "examples" / "experiments"
 CONFIG = EXPERIMENTS / "cifar10.yaml"
 
@@ -176,18 +178,27 @@ def small_network():
 
 
 @pytest.mark.parametrize(
-    ("flavor", "float_share", "stops"),
-    [("keras", 0, [1]), ("tf_keras", 0, [1]), ("keras", 0.5, [1, 2]), ("tf_keras", 0.5, [1, 3])],
+    ("flavor", "float_share", "gradual", "stops"),
+    [
+        ("keras", 0, 0, [1]),
+        ("tf_keras", 0, 0, [1]),
+        ("keras", 0.5, 0, [1, 2]),
+        ("tf_keras", 0.5, 0, [1, 3]),
+        ("keras", 0, 0.75, [2]),
+        ("tf_keras", 0, 0.75, [2]),
+    ],
 )
 def test_killed_run_goes_on_as_if_it_had_not_been(
-    runs, small_network, folder, tmp_path, monkeypatch, flavor, float_share, stops
+    runs, small_network, folder, tmp_path, monkeypatch, flavor, float_share, gradual, stops
 ):
     import cifar10_training
     import datasets
 
     data = cifar10_training.Images(datasets.load("cifar10", str(folder)))
     schedule = dataclasses.replace(runs["w2a8"].schedule, epochs=4, batch_size=25)
-    run = dataclasses.replace(runs["w2a8"], schedule=schedule, float_share=float_share)
+    run = dataclasses.replace(
+        runs["w2a8"], schedule=schedule, float_share=float_share, gradual=gradual
+    )
 
     def trained(name, stop_after=None):
         network = small_network(flavor, is_float=True)
@@ -204,7 +215,8 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
                 patch.setattr(data, "accuracy", interrupted)
             model = cifar10_training.quantized(run, 0, network, data, files)
             epochs = range(run.float_epochs, 4)
-            cifar10_training.train(schedule, epochs, 0, model, model, data, files)
+            callbacks = [GradualQuantization(model, run.gradual_epochs)] if gradual else []
+            cifar10_training.train(schedule, epochs, 0, model, model, data, files, callbacks)
         rows = files.rows()
         return model, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
