@@ -66,7 +66,9 @@ def _add(draw, L, x, earlier):
 
 
 def _concatenate(draw, L, x, earlier):
-    branch = L.Conv2D(draw(FILTERS), 1, activation=draw(st.sampled_from((None, "relu"))))(x)
+    branch = L.Conv2D(draw(FILTERS), 1, activation=draw(st.sampled_from((None, "relu", "relu6"))))(
+        x
+    )
     fitting = [tensor for tensor in earlier if tensor.shape[1:3] == x.shape[1:3]]
     joined = L.Concatenate()([branch, draw(st.sampled_from(fitting))])
     return _activation(draw, L, _norm(draw, L, joined))

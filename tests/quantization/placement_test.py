@@ -147,6 +147,15 @@ def resized_inside(keras, L):
     return inputs, parts
 
 
+def saturating_branches(keras, L):
+    image = keras.Input((8, 8, 3), name="image")
+    clipped = [L.Conv2D(4, 1, activation="relu6", name=f"clipped{i}")(image) for i in range(3)]
+    mixed = L.Concatenate(name="mixed")([clipped[0], L.Conv2D(4, 1, name="open")(image)])
+    alike = L.Concatenate(name="alike")(clipped[1:])
+    heads = [L.Conv2D(2, 1, name=name)(x) for name, x in (("head1", mixed), ("head2", alike))]
+    return image, heads
+
+
 EXPECTED = {
     preactivation: {
         "image": "i8",
@@ -258,6 +267,17 @@ EXPECTED = {
         "conv": "w8 o8",
         "head": "w8 o8",
         "masks": "o8",
+    },
+    saturating_branches: {
+        "image": "i8",
+        "clipped0": "w8 o8",  # saturates where "open" does not
+        "open": "w8",
+        "mixed": "o8",
+        "clipped1": "w8",
+        "clipped2": "w8",
+        "alike": "o8",
+        "head1": "w8 o8",
+        "head2": "w8 o8",
     },
     resized_inside: {
         "image": "i8",

@@ -215,9 +215,7 @@ def test_a_range_above_the_relus_limit_in_a_concatenation_is_refused():
     """A branch that saturates at 6 cannot be clamped by a grid that ends at 9."""
     L = KERAS.layers
     inputs = KERAS.keras.Input((8, 8, 3), name="image")
-    branches = [
-        L.ReLU(limit)(L.Conv2D(2, k, padding="same")(inputs)) for k, limit in ((1, 6.0), (3, None))
-    ]
+    branches = [L.ReLU(6.0)(L.Conv2D(2, k, padding="same")(inputs)) for k in (1, 3)]
     join = L.Concatenate(name="join")(branches)
     model = quantized(KERAS.keras.Model(inputs, L.Conv2D(2, 1)(join)))
     fold_model(model)

@@ -344,6 +344,20 @@ def test_snapping_again_changes_nothing_where_channels_of_one_scale_differ_in_si
     assert_same_bits(values(snap(once)[0]), values(once))
 
 
+@pytest.mark.parametrize("gain", [1.0, 9.0])
+def test_a_branch_that_saturates_joins_one_that_does_not(flavor, gain):
+    """A ReLU6 beside a convolution whose values reach beyond 6 or, less `gain`, do not."""
+    layers = flavor.layers
+    inputs = flavor.keras.Input((8, 8, 3))
+    clipped = layers.Conv2D(4, 1, activation="relu6")(inputs)
+    scaled = flavor.keras.initializers.RandomUniform(-gain, gain)
+    both = layers.Concatenate()([clipped, layers.Conv2D(4, 1, kernel_initializer=scaled)(inputs)])
+    model = quantized(flavor.keras.Model(inputs, layers.Conv2D(2, 1)(both)))
+    once, report = snap(model)
+    assert report.exact, str(report)
+    assert verify(once, convert(once), make_images(once, 4), verbose=False).exact
+
+
 def test_layers_with_a_bias_of_their_own_or_fewer_bits_get_none(flavor):
     _, report = snap(quantized(bare_kernels(flavor), num_bits_weight=4))
     assert report.biased == ("quant_conv", "quant_dense")  # the first and last, of 8 bits

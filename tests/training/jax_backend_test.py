@@ -49,7 +49,8 @@ losses = {}
 for epochs in (1, 2, 9):
     keras.utils.set_random_seed(0)
     student = wrpn_tf.quantize_model(classifier(8), first_layer=2, gradual=True)
-    student.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    student.compile(keras.optimizers.SGD(0.1), loss)
     callback = GradualQuantization(student, epochs)
     losses[epochs] = student.fit(x, y, epochs=3, verbose=0, callbacks=[callback]).history["loss"]
 assert losses[1][0] == losses[2][0] == losses[9][0], losses  # float weights

@@ -3,7 +3,9 @@
 In integer arithmetic a kernel, the batch norm behind it and the ReLU behind that are one operation,
 which rounds once, at its end. So a chain of such layers gets one output quantizer, on its last
 layer; each other layer whose results leave the grid (a sum, a mean, an activation) gets its own;
-what only moves values (max pooling, padding, reshapes) gets none.
+what only moves values (max pooling, padding, reshapes) gets none. A concatenation ends the chains
+that it joins, but for those whose ReLU saturates where another's does not: on one grid with that
+one, no integer operation could tell where.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def rounded_tensors(graph: ModelGraph) -> dict[int, Rounding]:
     for key, dtype in graph.dtypes.items():
         if "float" not in dtype or key in raw:
             continue
-        if key in inputs or (key in graph.producers and _rounds(key, graph)):
+        if key in inputs or (key in graph.producers and _rounds(key, graph, known)):
             rounded[key] = dataclasses.replace(
                 known[key],
                 is_input=key in inputs,
@@ -113,7 +115,7 @@ def _preprocessing_of(key: int, graph: ModelGraph) -> list[int]:
     return chain
 
 
-def _rounds(key: int, graph: ModelGraph) -> bool:
+def _rounds(key: int, graph: ModelGraph, known: Mapping[int, Rounding]) -> bool:
     """Whether the integer graph rounds this layer's output."""
     call = graph.producers[key]
     kind = kind_of(call.layer)
@@ -124,7 +126,10 @@ def _rounds(key: int, graph: ModelGraph) -> bool:
     if kind is Kind.KERNEL and fused_relu_limit(call.layer) is not None:
         kind = Kind.RELU  # so ends its operation, and a batch norm behind it is one of its own
     follower = _only_consumer(key, graph)
-    return follower is None or kind_of(follower.layer) not in _FOLLOWERS[kind]
+    if follower is None or kind_of(follower.layer) not in _FOLLOWERS[kind]:
+        return True
+    joins = kind is Kind.RELU and kind_of(follower.layer) is Kind.CONCATENATE
+    return joins and any(known[other].limit > known[key].limit for other in follower.inputs)
 
 
 def _only_consumer(key: int, graph: ModelGraph) -> LayerCall | None:
