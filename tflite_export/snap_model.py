@@ -50,8 +50,8 @@ def snap(
     Each kernel layer's folded scale and bias go to the nearest good values at which no kernel's
     rounding can differ from the exact rule, with a margin that a float32 forward pass keeps; the
     copy adopts them in its batch norms, biases, weights' steps and ranges. Snapping the copy again
-    changes nothing. Layers of 8-bit weights that have no offset of their own, and signed results,
-    get a bias.
+    changes nothing. Layers of 8-bit weights with signed results and no offset of their own get a
+    bias.
 
     Args:
         model: A model of `wrpn_tf.quantize_model` or `widen_and_quantize`, of either Keras; it

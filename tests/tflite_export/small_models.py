@@ -46,10 +46,18 @@ def quantized(model, calibrated=True, **arguments):
     randomize(model)
     result = quantize_model(model, **arguments)
     if calibrated:
-        images = make_images(model)
-        batches = images if isinstance(images, np.ndarray) else [(tuple(images),)]
-        calibrate(result, batches, verbose=False)
+        calibrate(result, make_images(model), verbose=False)
     return result
+
+
+def values(model):
+    """The values of a model's weights."""
+    return [np.array(variable) for variable in model.get_weights()]
+
+
+def assert_same_bits(first, second):
+    """Checks that arrays are equal to the last bit."""
+    assert [value.tobytes() for value in first] == [value.tobytes() for value in second]
 
 
 def residual_net(flavor, relu_limit=None, **head):

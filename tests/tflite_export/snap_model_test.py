@@ -8,7 +8,14 @@ import functools
 import numpy as np
 import pytest
 
-from tests.tflite_export.small_models import chain, make_images, quantized, residual_net
+from tests.tflite_export.small_models import (
+    assert_same_bits,
+    chain,
+    make_images,
+    quantized,
+    residual_net,
+    values,
+)
 from tflite_export.converter import convert
 from tflite_export.graph_reader import fold_model
 from tflite_export.lowering import lower
@@ -41,14 +48,6 @@ def residual(flavor_name):
 @functools.cache
 def snapped(flavor_name, storage="int8"):
     return snap(residual(flavor_name), storage)
-
-
-def values(model):
-    return [np.array(variable) for variable in model.get_weights()]
-
-
-def assert_same_bits(first, second):
-    assert [value.tobytes() for value in first] == [value.tobytes() for value in second]
 
 
 @pytest.mark.parametrize(("flavor_name", "storage"), CASES)
@@ -275,45 +274,6 @@ def test_many_bit_weights_behind_few_bits_are_exact_and_hardly_move(weight_bits,
     assert verify(once, blob, make_images(once), verbose=False).exact
 
 
-def bare_kernels(flavor):
-    """Layers of every kind without a bias, whose signed results are rounded."""
-    layers = flavor.layers
-    inputs = flavor.keras.Input((8, 8, 3))
-    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv")(inputs)
-    y = layers.SeparableConv2D(8, 3, padding="same", use_bias=False, name="separable")(x)
-    y = layers.ReLU()(layers.BatchNormalization()(layers.Add()([x, y])))
-    y = layers.DepthwiseConv2D(3, use_bias=False, name="depthwise")(y)
-    y = layers.Conv2DTranspose(4, 2, strides=2, use_bias=False, name="transposed")(y)
-    y = layers.Conv2D(4, 3, use_bias=False, activation="relu", name="unsigned")(y)
-    outputs = layers.Dense(3, use_bias=False, name="dense")(layers.Flatten()(y))
-    return flavor.keras.Model(inputs, outputs)
-
-
-def test_signed_sums_of_eight_bit_weights_get_a_bias(flavor):
-    """Without one no scale makes all kernels round them alike."""
-    model = quantized(bare_kernels(flavor), num_bits_weight=8)
-    config, before = model.get_config(), values(model)
-    once, report = snap(model)
-    assert model.get_config() == config
-    assert_same_bits(values(model), before)
-    given = ("conv", "separable_depthwise", "separable", "depthwise", "transposed", "dense")
-    given_names = tuple(f"quant_{name}" for name in given)
-    assert report.biased == given_names
-    assert f"Given a bias: {', '.join(given_names)}." in " ".join(str(report).split())
-    assert report.exact, str(report)
-    for layer in report.layers:
-        assert np.abs(layer.scale_moves).max() < 0.02, layer.name
-        if layer.name in report.biased:
-            assert np.abs(layer.bias_moves).max() < 0.1, layer.name
-    again, second_report = snap(once)
-    assert second_report.biased == ()
-    assert_same_bits(values(again), values(once))
-    blob = convert(model)
-    assert blob == convert(once, snap_first=False)
-    for each in (model, once):
-        assert verify(each, blob, make_images(once, 4), verbose=False).exact
-
-
 def test_channels_of_few_small_weights_are_exact(flavor):
     """8-bit weights 1 to 3 of 127 on one input channel: some two sums for each level."""
     layers = flavor.layers
@@ -356,23 +316,6 @@ def test_a_branch_that_saturates_joins_one_that_does_not(flavor, gain):
     once, report = snap(model)
     assert report.exact, str(report)
     assert verify(once, convert(once), make_images(once, 4), verbose=False).exact
-
-
-def test_layers_with_a_bias_of_their_own_or_fewer_bits_get_none(flavor):
-    _, report = snap(quantized(bare_kernels(flavor), num_bits_weight=4))
-    assert report.biased == ("quant_conv", "quant_dense")  # the first and last, of 8 bits
-    assert report.exact, str(report)
-    _, report = snap(residual(flavor.name))
-    assert report.biased == ()
-
-
-def test_a_model_with_new_biases_is_saved_and_loaded(flavor, tmp_path):
-    once, _ = snap(quantized(bare_kernels(flavor), num_bits_weight=8))
-    file = tmp_path / ("net.keras" if flavor is KERAS else "net.h5")
-    once.save(file)
-    loaded = load_model(file)
-    assert_same_bits(values(loaded), values(once))
-    assert convert(loaded, snap_first=False) == convert(once, snap_first=False)
 
 
 def test_every_line_of_the_report_fits_a_hundred_columns(flavor):
