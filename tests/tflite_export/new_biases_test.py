@@ -1,4 +1,4 @@
-"""Layers that get a bias when they are snapped, as no kernels round their sums alike without one."""
+"""Layers that get a bias when they are snapped: without one kernels round their sums apart."""
 
 from __future__ import annotations
 
