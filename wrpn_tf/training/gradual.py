@@ -14,8 +14,8 @@ class GradualQuantization(FlavoredCallback):
 
     In epoch e (from 0) training steps compute with w + b (w_k - w), w_k being the quantized weights
     w and b = min(1, e / epochs). The network is trained before its weights are coarse, at no cost
-    in epochs: 2W/8A nets gain 0.5 to 1 points of accuracy so (README, "All of CIFAR-10"). Let some
-    epochs remain in which the weights are quantized throughout; 80 % of all is a good number.
+    in epochs; the README has what it wins on CIFAR-10, where `epochs` was 80 % of all. Let some
+    epochs remain in which the weights are quantized throughout.
 
     Inference, and so `evaluate`, validation and export, takes quantized weights at any time; after
     `fit` training steps do, too. While b is small, batch norm's statistics do not fit these: early
