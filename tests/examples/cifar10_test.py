@@ -14,7 +14,7 @@ import types
 import numpy as np
 import pytest
 
-from wrpn_tf.training import GradualQuantization
+import wrpn_tf
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "examples" / "experiments"
 CONFIG = EXPERIMENTS / "cifar10.yaml"
@@ -87,8 +87,6 @@ def test_wrong_configuration_like_another_is_refused_by_name(tmp_path, content, 
 def test_half_quantized_runs_keep_weights_or_activations_float(runs):
     import cifar10_networks
 
-    import wrpn_tf
-
     bits = {}
     for name in ("w32a8", "w32a2", "w2a32"):
         summary = wrpn_tf.summary(cifar10_networks.build(runs[name]))
@@ -153,7 +151,6 @@ def folder(tmp_path):
 @pytest.fixture
 def small_network():
     """With all that a checkpoint must hold: batch norm, weights, and ranges where quantized."""
-    import wrpn_tf
 
     def build(flavor="tf_keras", is_float=False):
         keras = importlib.import_module(flavor)
@@ -215,7 +212,9 @@ def test_killed_run_goes_on_as_if_it_had_not_been(
                 patch.setattr(data, "accuracy", interrupted)
             model = cifar10_training.quantized(run, 0, network, data, files)
             epochs = range(run.float_epochs, 4)
-            callbacks = [GradualQuantization(model, run.gradual_epochs)] if gradual else []
+            callbacks = (
+                [wrpn_tf.training.GradualQuantization(model, run.gradual_epochs)] if gradual else []
+            )
             cifar10_training.train(schedule, epochs, 0, model, model, data, files, callbacks)
         rows = files.rows()
         return model, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
