@@ -98,7 +98,7 @@ class WRPNWeightQuantizer(Quantizer):
     Raises:
         TypeError, ValueError: If an argument is out of range.
 
-    Source: WRPN, arXiv 1709.01134, section 5; Liu & Mattina, arXiv 1903.10356 (`gradual`).
+    Source: WRPN, arXiv 1709.01134, section 5; Liu & Mattina, arXiv 1903.01061 (`gradual`).
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class GradualQuantization(FlavoredCallback):
         ValueError: If `epochs` is not positive, or the model was quantized without `gradual=True`.
 
     Source: Liu & Mattina, "Learning low-precision neural networks without Straight-Through
-    Estimator", arXiv 1903.10356, where b is called alpha and weights have no other gradient.
+    Estimator (STE)", arXiv 1903.01061, where b is called alpha and weights have no other gradient.
     """
 
     def __init__(self, model: Any, epochs: int):
