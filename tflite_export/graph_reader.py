@@ -26,7 +26,7 @@ from tflite_export.integer_model import (
     Tensor,
     lowest_level,
     reachable_sums,
-    typical_room,
+    rooms,
 )
 from tflite_export.pending import ModelInput, Pending, Step
 from tflite_export.storage import spread
@@ -293,7 +293,7 @@ def _spread(operation: Any, source: Tensor, output: Tensor) -> FoldedKernel:
     factor = spread(
         operation.kernel.num_bits,
         source.high - source.low,
-        room=typical_room(*reachable_sums(operation, source), output),
+        room=float(np.median(rooms(*reachable_sums(operation, source), output))),
         signed=lowest_level(operation, output) < 0,
     )
     return dataclasses.replace(operation.kernel, spread=factor)

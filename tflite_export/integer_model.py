@@ -325,11 +325,11 @@ def _weight_axes(operation: Conv2D | FullyConnected) -> tuple[int, ...]:
     return tuple(range(1, operation.kernel.integers.ndim))
 
 
-def typical_room(
+def rooms(
     smallest: npt.NDArray[np.int64], largest: npt.NDArray[np.int64], output: Tensor
-) -> float:
-    """Returns how many values of `reachable_sums` a typical channel has per output level."""
-    return float(np.median(largest - smallest)) / (output.high - output.low)
+) -> npt.NDArray[np.float64]:
+    """Returns how many values of `reachable_sums` each channel has per output level."""
+    return np.asarray((largest - smallest) / (output.high - output.low))
 
 
 @dataclasses.dataclass(frozen=True)

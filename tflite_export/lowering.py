@@ -21,8 +21,8 @@ from tflite_export.integer_model import (
     largest_weights,
     lowest_level,
     reachable_sums,
+    rooms,
     spread_scale,
-    typical_room,
 )
 from tflite_export.requantization import KERNELS
 from tflite_export.snapping import Channels, Rounding, snap_channels
@@ -71,7 +71,8 @@ def channels_of(
         scale=kernel.scale * (np.float64(source.scale) / unit),
         offset=kernel.bias / unit + kernel.shift,
     )
-    room = typical_room(smallest, largest, output)
+    own_rooms = rooms(smallest, largest, output)
+    room = float(np.median(own_rooms))
     of_layer = multiplier(storage, type(operation), kernel.num_bits, room, signed=low < 0)
     multipliers = np.full(smallest.shape, of_layer, np.int64)
     if kernel.origin.scale_freedom == "channel":
@@ -81,7 +82,7 @@ def channels_of(
             kernel.num_bits,
             of_layer,
             largest_weights(operation),
-            (largest - smallest) / (output.high - output.low),
+            own_rooms,
         )
     rounding = Rounding(
         input_scale=spread_scale(source.scale, kernel.spread),
