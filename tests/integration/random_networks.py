@@ -61,8 +61,9 @@ def _transposed(draw, L, x, earlier):
 
 def _add(draw, L, x, earlier):
     branch = _norm(draw, L, L.Conv2D(x.shape[-1], 1, use_bias=draw(st.booleans()))(x))
-    fitting = [tensor for tensor in earlier if tensor.shape == x.shape]
-    return _activation(draw, L, L.Add()([branch, draw(st.sampled_from(fitting))]))
+    fitting = st.sampled_from([tensor for tensor in earlier if tensor.shape == x.shape])
+    others = draw(st.lists(fitting, min_size=1, max_size=2))
+    return _activation(draw, L, L.Add()([branch, *others]))
 
 
 def _concatenate(draw, L, x, earlier):

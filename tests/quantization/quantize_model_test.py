@@ -172,6 +172,34 @@ def test_a_sum_by_its_operator_is_read(flavor):
     assert np.isfinite(quantized.predict(np.ones((2, 4), np.float32), verbose=0)).all()
 
 
+@pytest.mark.parametrize("kind", ["Add", "Multiply"])
+def test_sums_and_products_of_many_tensors_go_two_by_two(flavor, kind):
+    L = flavor.layers
+
+    def by_pairs(first, *others):
+        for other in others:
+            first = getattr(L, kind)()([first, other])
+        return first
+
+    def quantized(combine):
+        flavor.keras.utils.set_random_seed(1)
+        inputs = flavor.keras.Input((6,))
+        a, b = (L.Dense(4, activation="relu")(inputs) for _ in range(2))
+        model = flavor.keras.Model(inputs, L.Dense(2)(combine(a, b, L.Dense(4)(inputs), a)))
+        return quantize_model(model)
+
+    one_layer = quantized(lambda *tensors: getattr(L, kind)(name="fuse")(tensors))
+    pairwise = quantized(by_pairs)
+    images = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    for model in (one_layer, pairwise):
+        calibrate(model, images, verbose=False)
+    values = one_layer.predict(images, verbose=0)
+    assert np.ptp(values) > 0
+    np.testing.assert_array_equal(values, pairwise.predict(images, verbose=0))
+    names = [layer.name for layer in one_layer.layers if "fuse" in layer.name]
+    assert names == ["quant_fuse_first2", "quant_fuse_first3", "quant_fuse"]
+
+
 def test_a_subclassed_model_is_refused_with_what_to_do(flavor):
     class Net(flavor.keras.Model):
         def __init__(self):

@@ -140,12 +140,11 @@ def test_ranges_without_data_are_refused(flavor):
     assert "wrpn_tf.calibrate" in message
 
 
-def test_a_sum_of_three_and_a_broadcast_are_refused():
+def test_a_sum_that_broadcasts_is_refused():
     inputs = KERAS.keras.Input((4,), name="image")
-    for widths in ((3, 3, 3), (3, 1)):
-        parts = [L.Dense(width, activation="relu")(inputs) for width in widths]
-        model = KERAS.keras.Model(inputs, L.Dense(2)(L.Add(name="add")(parts)))
-        assert "'quant_add' must add two tensors of one shape" in refusal(quantized(model))
+    parts = [L.Dense(width, activation="relu")(inputs) for width in (3, 1)]
+    model = KERAS.keras.Model(inputs, L.Dense(2)(L.Add(name="add")(parts)))
+    assert "'quant_add' must add two tensors of one shape" in refusal(quantized(model))
 
 
 def test_a_norm_over_another_axis_is_refused():

@@ -2,11 +2,14 @@
 
 Nested models are flattened; a separable convolution becomes a depthwise and a pointwise one, since
 the integer graph rounds between them; a kernel layer's activation other than a ReLU becomes a layer
-of its own, since the values before it are rounded.
+of its own, since the values before it are rounded; a sum or product of many tensors becomes a chain
+of those of two, as integer kernels take no more.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import clone_layer, keras_class
@@ -16,6 +19,8 @@ from wrpn_tf.quantization.quantize_registry import (
     activation_name,
     has_separate_activation,
 )
+
+_PAIRED_LAYERS = ("Add", "Multiply")
 
 
 def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
@@ -31,14 +36,30 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     origin: dict[str, str] = {}
 
     def make_layer(call: LayerCall) -> Any:
-        parts = split_call(call, graph)
+        is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
+        parts = _split_in_pairs(call) if is_chain else split_call(call, graph)
         origin.update({part.name: call.path for part in parts})
-        return parts
+        return (functools.partial(_combine, parts),) if is_chain else parts
 
     model, layers = rebuild(graph, make_layer)
     for path, source in graph.layers().items():
         _copy_weights(source, layers[path])
     return model, origin
+
+
+def _split_in_pairs(call: LayerCall) -> tuple[Any, ...]:
+    """Returns a layer for each tensor but the first: it is combined with all those before it."""
+    count = call.invoke(len, dict.fromkeys(call.inputs))
+    names = [f"{call.name}_first{n}" for n in range(2, count)]
+    return tuple(clone_layer(call.layer, name=name) for name in (*names, call.name))
+
+
+def _combine(layers: Sequence[Any], values: Sequence[Any]) -> Any:
+    """Combines tensors two by two, from the first on, as Keras does in one layer."""
+    result, *others = values
+    for layer, value in zip(layers, others, strict=True):
+        result = layer([result, value])
+    return result
 
 
 def split_call(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
