@@ -27,6 +27,7 @@ from tflite_export.integer_model import (
     Multiply,
     Operation,
     Pad,
+    Permute,
     Probabilities,
     Reshape,
     Shift,
@@ -130,6 +131,8 @@ def _run(
         ends = zip(operation.amounts, x.shape[1:], strict=True)
         kept = (slice(before, size - after) for (before, after), size in ends)
         return x[(slice(None), *kept)]
+    if isinstance(operation, Permute):
+        return x.transpose(0, *(axis + 1 for axis in operation.order))
     if isinstance(operation, UpSample2D):
         return x.repeat(operation.size[0], axis=1).repeat(operation.size[1], axis=2)
     if isinstance(operation, Reshape):

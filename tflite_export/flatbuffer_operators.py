@@ -144,6 +144,12 @@ class OperatorWriter:
         self._write_exact(operation, "SLICE", 2, inputs, make("SliceOptionsT"))
 
     @write.register
+    def _(self, operation: im.Permute) -> None:
+        order = self._shape((0, *(axis + 1 for axis in operation.order)))
+        inputs = [*self._inputs(operation), order]
+        self._write_exact(operation, "TRANSPOSE", 2, inputs, make("TransposeOptionsT"))
+
+    @write.register
     def _(self, operation: im.UpSample2D) -> None:
         size = self._shape(self._tensors[operation.output].shape[:2])
         # Between pixels' centres, where no kernel's arithmetic is near a whole number.

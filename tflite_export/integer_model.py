@@ -252,6 +252,17 @@ class Crop(Move):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Permute(Move):
+    """A tensor with its axes in another order.
+
+    Attributes:
+        order: The input's axis that each of the output's is, the batch dimension left out.
+    """
+
+    order: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class UpSample2D(Move):
     """An image each of whose pixels becomes a rectangle.
 

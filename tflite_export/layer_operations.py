@@ -19,6 +19,7 @@ from tflite_export.integer_model import (
     MaxPool2D,
     Multiply,
     Pad,
+    Permute,
     Probabilities,
     Reshape,
     Sigmoid,
@@ -250,6 +251,36 @@ def _crop(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -
     return Pending(operation, sources, shape, moves_levels=True)
 
 
+def _slice(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    """What `x[..., :8]` takes: found by slicing the positions of two examples' values."""
+    (source,) = sources
+    positions = np.arange(2 * math.prod(source.shape)).reshape(2, *source.shape)
+    taken = np.asarray(call.invoke(inner_layer(call.layer), {call.inputs[0]: positions}))
+    examples, *coordinates = np.unravel_index(taken.ravel(), positions.shape)
+    bounds = [(int(axis.min()), int(axis.max()) + 1) for axis in coordinates]
+    block = positions[(slice(None), *(slice(*pair) for pair in bounds))]
+    if taken.shape[1:] != shape or not np.array_equal(block.ravel(), taken.ravel()):
+        raise ValueError(
+            f"`model`: {name!r} must slice without steps, and not the batch dimension, to be "
+            "exported."
+        )
+    ends = zip(bounds, source.shape, strict=True)
+    amounts = tuple((start, size - stop) for (start, stop), size in ends)
+    inner_shapes = (source.shape, block.shape[1:])
+    operation = Crop(name, (source.name,), "", amounts)
+    return Pending(operation, sources, shape, inner_shapes, moves_levels=True)
+
+
+def _permute(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+    layer = inner_layer(call.layer)
+    axes = (0, *layer.dims) if hasattr(layer, "dims") else layer.axes
+    if axes is None or axes[0] != 0:
+        raise ValueError(f"`model`: {name!r} must leave the batch dimension first, got {axes}.")
+    order = tuple(axis % len(axes) - 1 for axis in axes[1:])
+    operation = Permute(name, (sources[0].name,), "", order)
+    return Pending(operation, sources, shape, moves_levels=True)
+
+
 def _edges(amounts: Sequence[Any]) -> tuple[tuple[int, int], ...]:
     """(before, after) of each axis, from what layers have of those of space."""
     pairs = amounts if isinstance(amounts[0], Sequence) else (amounts,)
@@ -298,9 +329,15 @@ _NO_OPERATION = frozenset(
 _ON_ANY = {
     "Add": _add,
     "Dense": dense,
+    "ExpandDims": _reshape,
     "Flatten": _flatten,
+    "GetItem": _slice,
     "Multiply": _multiply,
+    "Permute": _permute,
     "Reshape": _reshape,
+    "SlicingOpLambda": _slice,
+    "Squeeze": _reshape,
+    "Transpose": _permute,
 }
 _ON_SPACE = {
     "AveragePooling{}D": _average_pool,

@@ -98,10 +98,24 @@ def _pad(draw, L, x, earlier):
     return L.ZeroPadding2D(draw(st.sampled_from((1, ((0, 1), (2, 0))))))(x)
 
 
+def _shuffle(draw, L, x, earlier):
+    """Cuts channels in two, computes with one part, and mixes them, as ShuffleNet does."""
+    if x.shape[-1] == 1:
+        return x
+    cut = draw(st.integers(1, x.shape[-1] - 1))
+    changed = L.Conv2D(x.shape[-1] - cut, 1, activation=draw(st.sampled_from((None, "relu"))))
+    joined = L.Concatenate()([x[..., :cut], changed(x[..., cut:])])
+    height, width, channels = x.shape[1:]
+    groups = draw(st.sampled_from([n for n in (1, 2, 3) if channels % n == 0]))
+    x = L.Reshape((height, width, groups, channels // groups))(joined)
+    return L.Reshape((height, width, channels))(L.Permute((1, 2, 4, 3))(x))
+
+
 _BLOCKS = (
     _conv,
     _depthwise,
     _separable,
+    _shuffle,
     _transposed,
     _add,
     _concatenate,

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from wrpn_tf import calibrate, quantize_model
 from wrpn_tf.keras_flavor import KERAS, TF_KERAS
@@ -198,6 +199,38 @@ def test_sums_and_products_of_many_tensors_go_two_by_two(flavor, kind):
     np.testing.assert_array_equal(values, pairwise.predict(images, verbose=0))
     names = [layer.name for layer in one_layer.layers if "fuse" in layer.name]
     assert names == ["quant_fuse_first2", "quant_fuse_first3", "quant_fuse"]
+
+
+def _split(flavor, x, sizes):
+    if flavor is KERAS:
+        return flavor.keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)
+    return tf.split(x, sizes, axis=-1)
+
+
+def _sliced(flavor, x, sizes):
+    ends = np.cumsum(sizes).tolist()
+    return [x[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def test_a_split_becomes_slices(flavor):
+    def model(cut):
+        flavor.keras.utils.set_random_seed(1)
+        L = flavor.layers
+        inputs = flavor.keras.Input((6,))
+        pieces = cut(flavor, L.Dense(6)(inputs)[:, :6], [2, 3, 1])
+        branches = [L.Dense(2, activation="relu")(piece) for piece in pieces]
+        return flavor.keras.Model(inputs, L.Dense(2)(L.Concatenate()(branches)))
+
+    images = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    results = []
+    for cut in (_split, _sliced):
+        source = model(cut)
+        flavor.keras.backend.clear_session()  # As after loading: names are given anew.
+        quantized = quantize_model(source, overrides={"dense_[12]": {"num_bits_weight": 4}})
+        calibrate(quantized, images, verbose=False)
+        results.append(quantized.predict(images, verbose=0))
+    assert np.ptp(results[0]) > 0
+    np.testing.assert_array_equal(*results)
 
 
 def test_a_subclassed_model_is_refused_with_what_to_do(flavor):

@@ -219,6 +219,8 @@ def _moving(operation, output, **settings):
         (im.EdgePad("y", ("x",), "y", ((0, 1), (0, 0), (0, 0))), (8, 9, 6)),
         (im.Crop("y", ("x",), "y", ((1, 2), (0, 3), (0, 0))), (4, 6, 6)),
         (im.Crop("y", ("x",), "y", ((0, 0), (8, 0), (2, 1))), (7, 1, 3)),
+        (im.Permute("y", ("x",), "y", (2, 0, 1)), (6, 7, 9)),
+        (im.Permute("y", ("x",), "y", (0, 2, 1)), (7, 6, 9)),
         (im.UpSample2D("y", ("x",), "y", (2, 2)), (14, 18, 6)),
         (im.UpSample2D("y", ("x",), "y", (1, 7)), (7, 63, 6)),
         (im.UpSample2D("y", ("x",), "y", (41, 3)), (287, 27, 6)),
@@ -230,6 +232,15 @@ def _moving(operation, output, **settings):
 )
 def test_operations_that_move_levels_agree(operation, output):
     model = _moving(operation, output)
+    assert_runtimes_agree(model, write(model))
+
+
+def test_four_axes_in_another_order_agree():
+    # As between the halves of a channel shuffle.
+    operation = im.Permute("y", ("x",), "y", (0, 1, 3, 2))
+    grid = {"low": -8, "high": 7, "scale": 0.3}
+    shapes = {"x": (3, 4, 2, 5), "y": (3, 4, 5, 2)}
+    model = one_operation(operation, *(tensor(*item, **grid) for item in shapes.items()))
     assert_runtimes_agree(model, write(model))
 
 

@@ -242,6 +242,11 @@ def _(operation: im.Crop, sources, model):
 
 
 @_compute.register
+def _(operation: im.Permute, sources, model):
+    return np.einsum(sources[0], range(sources[0].ndim), operation.order)
+
+
+@_compute.register
 def _(operation: im.UpSample2D, sources, model):
     return np.kron(sources[0], np.ones((*operation.size, 1), int))
 

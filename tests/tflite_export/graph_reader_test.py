@@ -7,7 +7,7 @@ import pytest
 
 from tests.tflite_export.small_models import chain, outline, quantized, read, residual_net
 from tflite_export.graph_reader import fold_model
-from tflite_export.integer_model import Conv2D, FullyConnected
+from tflite_export.integer_model import Conv2D, Crop, FullyConnected, Permute
 from wrpn_tf.quantization import output_quantizer
 
 
@@ -269,6 +269,30 @@ def test_edges_cut_off_and_pixels_repeated(flavor):
     crop, _, zoom, _ = folded.operations
     assert (crop.amounts, zoom.size) == (((1, 0), (2, 1), (0, 0)), (2, 3))
     assert [folded.tensors[name].shape for name in ("crop", "zoom")] == [(7, 5, 3), (14, 15, 4)]
+
+
+def test_slices_and_axes_in_another_order(flavor):
+    L = flavor.layers
+    inputs = flavor.keras.Input((6, 8, 3), name="image")
+    x = L.Conv2D(4, 1, activation="relu", name="conv")(inputs)
+    left, right = x[..., :2], x[:, 1:-1, :, -3:]
+    x = L.Permute((2, 3, 1), name="turn")(right)
+    row = L.Conv2D(4, 1, name="high")(left)[:, 2]
+    model = flavor.keras.Model(inputs, [L.Conv2D(2, 1, name="wide")(x), L.Dense(2)(row)])
+    folded = read(model)
+    crops = {op.amounts: folded.tensors[op.output].shape for op in folded.operations if is_crop(op)}
+    assert crops == {
+        ((0, 0), (0, 0), (0, 2)): (6, 8, 2),
+        ((1, 1), (0, 0), (1, 0)): (4, 8, 3),
+        ((2, 3), (0, 0), (0, 0)): (1, 8, 4),
+    }
+    (turn,) = [op for op in folded.operations if isinstance(op, Permute)]
+    assert (turn.name, turn.order) == ("turn", (1, 2, 0))
+    assert folded.tensors["turn"].shape == (8, 3, 4)
+
+
+def is_crop(operation):
+    return isinstance(operation, Crop)
 
 
 def test_a_sequence_is_an_image_of_one_row(flavor):

@@ -147,6 +147,23 @@ def test_a_sum_that_broadcasts_is_refused():
     assert "'quant_add' must add two tensors of one shape" in refusal(quantized(model))
 
 
+@pytest.mark.parametrize(
+    "key", [np.s_[:, ::2], np.s_[:, ::-1], np.s_[0:1, :], np.s_[::-1, :]], ids=str
+)
+def test_slices_with_steps_or_of_the_batch_are_refused(flavor, key):
+    inputs = flavor.keras.Input((4, 3), name="image")
+    x = flavor.layers.Dense(3, activation="relu")(inputs)[key]
+    message = refusal(quantized(flavor.keras.Model(inputs, flavor.layers.Dense(2)(x))))
+    assert "must slice without steps, and not the batch dimension" in message
+
+
+def test_a_transposition_of_the_batch_is_refused():
+    inputs = KERAS.keras.Input((3, 3), batch_size=3, name="image")
+    x = KERAS.keras.ops.transpose(L.Dense(3, activation="relu")(inputs), (1, 0, 2))
+    message = refusal(quantized(KERAS.keras.Model(inputs, L.Dense(2)(x))))
+    assert "must leave the batch dimension first, got (1, 0, 2)" in message
+
+
 def test_a_norm_over_another_axis_is_refused():
     model = chain(KERAS, L.Conv2D(4, 3), L.BatchNormalization(axis=1, name="norm"), L.ReLU())
     assert "must normalise the last axis, got axis" in refusal(quantized(model))

@@ -3,20 +3,24 @@
 Nested models are flattened; a separable convolution becomes a depthwise and a pointwise one, since
 the integer graph rounds between them; a kernel layer's activation other than a ReLU becomes a layer
 of its own, since the values before it are rounded; a sum or product of many tensors becomes a chain
-of those of two, as integer kernels take no more.
+of those of two, as integer kernels take no more; a split becomes slices.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from wrpn_tf.keras_flavor import clone_layer, keras_class
+import numpy as np
+
+from wrpn_tf.keras_flavor import KERAS, clone_layer, keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
 from wrpn_tf.quantization.quantize_registry import (
     SEPARABLE_LAYERS,
     activation_name,
+    function_name,
     has_separate_activation,
 )
 
@@ -36,6 +40,8 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     origin: dict[str, str] = {}
 
     def make_layer(call: LayerCall) -> Any:
+        if _split_axes(call):
+            return (functools.partial(_cut, call, graph, origin),)
         is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
         parts = _split_in_pairs(call) if is_chain else split_call(call, graph)
         origin.update({part.name: call.path for part in parts})
@@ -45,6 +51,30 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     for path, source in graph.layers().items():
         _copy_weights(source, layers[path])
     return model, origin
+
+
+def _split_axes(call: LayerCall) -> list[int]:
+    """The axis along which a call of `split` cuts; none if it is no such call, or cuts nothing."""
+    if function_name(call.layer) != "Split":
+        return []
+    sizes = zip(call.input_shapes[0], call.output_shapes[0], strict=True)
+    return [axis for axis, (whole, part) in enumerate(sizes) if whole != part]
+
+
+def _cut(
+    call: LayerCall, graph: ModelGraph, origin: dict[str, str], value: Any, *_: Any, **__: Any
+) -> list[Any]:
+    """Does by slices what a call of `split` does; its output shapes tell where it cuts."""
+    (axis,) = _split_axes(call)
+    ends = np.cumsum([0, *(shape[axis] for shape in call.output_shapes)]).tolist()
+    before = (slice(None),) * axis
+    pieces = [value[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
+    for index, piece in enumerate(pieces):
+        operation = piece._keras_history[0]
+        if graph.flavor is KERAS:  # Its own names may be those of a loaded model's.
+            operation.name = f"{call.name}_part{index}"
+        origin[operation.name] = call.path
+    return pieces
 
 
 def _split_in_pairs(call: LayerCall) -> tuple[Any, ...]:
