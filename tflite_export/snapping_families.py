@@ -108,6 +108,10 @@ def on_lattice(problem: Problem) -> Family:
     steps, factors = np.zeros_like(r), np.ones_like(r)
     steps[:12] = 0, -2, -1, 1, 2, 0, 0, 0, 0, 0, -1, 1
     factors[5:9] = 0.99, 0.995, 1.005, 1.01
+    # And where a reachable sum is more levels than that: a whole number of levels.
+    finer = np.maximum(np.round(1 / problem.wanted) + np.arange(-1.0, 2.0), _LARGEST_DENOMINATOR)
+    r = np.concatenate([np.broadcast_to(r, (len(finer), r.size)), finer], axis=1)
+    steps, factors = (np.pad(a, (0, 3), mode="edge") for a in (steps, factors))
     ideal = problem.wanted * factors * r
     # With an even p and no offset, a threshold would stand on a reachable accumulator.
     p = _whole(ideal if problem.offset_is_free else 2 * np.floor(ideal / 2) + 1, steps)

@@ -32,6 +32,9 @@ TABLE = "table"
 _ROOM = 1000
 # A channel that has less alone needs an M of its own.
 _SMALL_ROOM = 100
+# Weights of few bits have a large M. Fewer units per level than this come of few levels that become
+# many, and leave the zones in which kernels differ no room between thresholds.
+_FEWEST = 4
 # Weights of more bits have the small multiplier that int8 leaves them, in every storage.
 _LOW_BITS = 4
 _LARGEST_SPAN = 255
@@ -167,9 +170,10 @@ def channel_multipliers(
 def spread(num_bits: int, span: int, room: float, signed: bool) -> int:
     """Returns the power of two by which a file multiplies the levels that a layer reads.
 
-    Where weights of many bits leave M too small for the output's levels, what they multiply can
-    take its place: few levels of an input, spread as far as eight bits hold them, make sums
-    multiples of this number, as M does. 1 where there is no need, or no room.
+    Where weights of many bits leave M too small for the output's levels, or those levels are far
+    finer than any sum, what the weights multiply can take M's place: few levels of an input, spread
+    as far as eight bits hold them, make sums multiples of this number, as M does. 1 where there is
+    no need, or no room.
 
     Args:
         num_bits: Bits of the weights, 1..8.
@@ -177,7 +181,10 @@ def spread(num_bits: int, span: int, room: float, signed: bool) -> int:
         room: As for `multiplier`.
         signed: As for `multiplier`.
     """
-    if num_bits <= _LOW_BITS or not _is_coarse(_largest_multiplier(8, num_bits), room, signed):
+    largest = _largest_multiplier(8, num_bits)
+    is_low = num_bits <= _LOW_BITS
+    is_needed = room * largest < _FEWEST if is_low else _is_coarse(largest, room, signed)
+    if not is_needed:
         return 1
     return 1 << ((_LARGEST_SPAN // span).bit_length() - 1)
 

@@ -365,6 +365,19 @@ def test_average_pooling(window, low):
     assert abs(float(scale) / 0.0123 - 1) < 0.02
 
 
+@pytest.mark.parametrize("levels_of_one", [70.4, 91.74, 126.6, 150.2])
+def test_few_levels_rounded_to_many_keep_their_scale(levels_of_one):
+    """As where a concatenation joins a 2-bit tensor with one of 8 bits; 64 is the spread."""
+    channels = Channels([-1], [2], [levels_of_one], [0.0])
+    rounding = Rounding(np.float32(0.75), np.float32(0.0082), -65, 190, 127 * 64, spread=64)
+    scale, snapped = snap_output_scale(channels, rounding, offset_is_free=False)
+    assert snapped.exact.all()
+    # The nearest scale of a whole number of levels.
+    assert abs(float(scale) / 0.0082 - 1) < 0.6 / levels_of_one
+    moved = dataclasses.replace(rounding, output_scale=scale)
+    assert wrong_levels(channels, moved, snapped) == 0
+
+
 def test_fixed_scales_with_few_levels():
     channels, rounding = problem(2, 2, 144)
     snapped = snap_channels(channels, rounding, scale_is_free=False)

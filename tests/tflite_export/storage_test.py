@@ -68,7 +68,10 @@ def test_native_int4_gives_way_where_its_accumulators_are_coarse(room, signed, n
         (7, 3, 5000, True, 1),
         (7, 3, 499, True, 64),  # M = 2: 998 units per level
         (5, 3, 124, False, 64),  # M = 8
-        (4, 3, 1, True, 1),  # has an M of its own
+        (4, 3, 1, True, 1),  # has an M of its own, 18
+        (4, 3, 0.2, True, 64),  # which is less than four units per level here
+        (2, 3, 3 / 255, True, 64),  # 2-bit levels rounded to 8-bit ones
+        (2, 3, 9 / 255, True, 1),
         (8, 255, 1, True, 1),
         (8, 127, 1, True, 2),
         (8, 128, 1, True, 1),
