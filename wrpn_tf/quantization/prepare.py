@@ -13,8 +13,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from wrpn_tf.keras_flavor import KERAS, clone_layer, keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
 from wrpn_tf.quantization.quantize_registry import (
@@ -66,7 +64,7 @@ def _cut(
 ) -> list[Any]:
     """Does by slices what a call of `split` does; its output shapes tell where it cuts."""
     (axis,) = _split_axes(call)
-    ends = np.cumsum([0, *(shape[axis] for shape in call.output_shapes)]).tolist()
+    ends = [0, *itertools.accumulate(shape[axis] or 0 for shape in call.output_shapes)]
     before = (slice(None),) * axis
     pieces = [value[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
     for index, piece in enumerate(pieces):
