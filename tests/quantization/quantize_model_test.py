@@ -218,7 +218,9 @@ def test_a_split_becomes_slices(flavor):
         L = flavor.layers
         inputs = flavor.keras.Input((6,))
         pieces = cut(flavor, L.Dense(6)(inputs)[:, :6], [2, 3, 1])
-        branches = [L.Dense(2, activation="relu")(piece) for piece in pieces]
+        branches = [
+            L.Dense(2, activation="relu", name=f"branch_{i}")(x) for i, x in enumerate(pieces)
+        ]
         return flavor.keras.Model(inputs, L.Dense(2)(L.Concatenate()(branches)))
 
     images = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
@@ -226,7 +228,7 @@ def test_a_split_becomes_slices(flavor):
     for cut in (_split, _sliced):
         source = model(cut)
         flavor.keras.backend.clear_session()  # As after loading: names are given anew.
-        quantized = quantize_model(source, overrides={"dense_[12]": {"num_bits_weight": 4}})
+        quantized = quantize_model(source, overrides={"branch_[12]": {"num_bits_weight": 4}})
         calibrate(quantized, images, verbose=False)
         results.append(quantized.predict(images, verbose=0))
     assert np.ptp(results[0]) > 0
