@@ -14,14 +14,9 @@ from tflite_export.batch_norm_folding import Origin
 from tflite_export.function_table import FoldedTable
 from tflite_export.integer_model import (
     Add,
-    Crop,
     Lookup,
-    MaxPool2D,
     Multiply,
-    Pad,
-    Permute,
     Probabilities,
-    Reshape,
     Sigmoid,
     Softmax,
     Tensor,
@@ -38,6 +33,7 @@ from tflite_export.kernel_layers import (
     rows_and_columns,
     transposed,
 )
+from tflite_export.moving_layers import MOVING_LAYERS
 from tflite_export.pending import ModelInput, Pending, Value, joined
 from tflite_export.upsampling import bilinear
 from wrpn_tf.model_graph import LayerCall
@@ -202,14 +198,6 @@ def _function(call: LayerCall, name: str, source: Tensor, shape: tuple[int, ...]
     return Pending(Lookup(name, (source.name,), "", table), (source,), shape)
 
 
-def _max_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    layer = inner_layer(call.layer)
-    check_channels_last(layer, name)
-    pool, strides = rows_and_columns(layer.pool_size), rows_and_columns(layer.strides)
-    operation = MaxPool2D(name, (sources[0].name,), "", pool, strides, layer.padding)
-    return Pending(operation, sources, shape, image_shapes(sources[0], shape), moves_levels=True)
-
-
 def _average_pool(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer, (source,) = inner_layer(call.layer), sources
     check_channels_last(layer, name)
@@ -223,68 +211,6 @@ def _global_average_pool(
     (source,) = sources
     check_channels_last(inner_layer(call.layer), name)
     return mean_of_image(name, source, shape)
-
-
-def _global_max_pool(
-    call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any
-) -> Pending:
-    (source,) = sources
-    check_channels_last(inner_layer(call.layer), name)
-    image, _ = image_shapes(source, shape)
-    height, width, channels = image
-    operation = MaxPool2D(name, (source.name,), "", (height, width))
-    inner_shapes = (image, (1, 1, channels))
-    return Pending(operation, sources, shape, inner_shapes, moves_levels=True)
-
-
-def _pad(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    layer = inner_layer(call.layer)
-    check_channels_last(layer, name)
-    amounts = _edges(layer.padding)
-    return Pending(Pad(name, (sources[0].name,), "", amounts), sources, shape, moves_levels=True)
-
-
-def _crop(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    layer = inner_layer(call.layer)
-    check_channels_last(layer, name)
-    operation = Crop(name, (sources[0].name,), "", _edges(layer.cropping))
-    return Pending(operation, sources, shape, moves_levels=True)
-
-
-def _slice(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    """What `x[..., :8]` takes: found by slicing the positions of two examples' values."""
-    (source,) = sources
-    positions = np.arange(2 * math.prod(source.shape)).reshape(2, *source.shape)
-    taken = np.asarray(call.invoke(inner_layer(call.layer), {call.inputs[0]: positions}))
-    examples, *coordinates = np.unravel_index(taken.ravel(), positions.shape)
-    bounds = [(int(axis.min()), int(axis.max()) + 1) for axis in coordinates]
-    block = positions[(slice(None), *(slice(*pair) for pair in bounds))]
-    if taken.shape[1:] != shape or not np.array_equal(block.ravel(), taken.ravel()):
-        raise ValueError(
-            f"`model`: {name!r} must slice without steps, and not the batch dimension, to be "
-            "exported."
-        )
-    ends = zip(bounds, source.shape, strict=True)
-    amounts = tuple((start, size - stop) for (start, stop), size in ends)
-    inner_shapes = (source.shape, block.shape[1:])
-    operation = Crop(name, (source.name,), "", amounts)
-    return Pending(operation, sources, shape, inner_shapes, moves_levels=True)
-
-
-def _permute(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    layer = inner_layer(call.layer)
-    axes = (0, *layer.dims) if hasattr(layer, "dims") else layer.axes
-    if axes is None or axes[0] != 0:
-        raise ValueError(f"`model`: {name!r} must leave the batch dimension first, got {axes}.")
-    order = tuple(axis % len(axes) - 1 for axis in axes[1:])
-    operation = Permute(name, (sources[0].name,), "", order)
-    return Pending(operation, sources, shape, moves_levels=True)
-
-
-def _edges(amounts: Sequence[Any]) -> tuple[tuple[int, int], ...]:
-    """(before, after) of each axis, from what layers have of those of space."""
-    pairs = amounts if isinstance(amounts[0], Sequence) else (amounts,)
-    return (*((before, after) for before, after in pairs), (0, 0))
 
 
 def _up_sample(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
@@ -303,15 +229,6 @@ def _up_sample(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: A
     return Pending(operation, sources, shape, image_shapes(sources[0], shape), moves_levels=True)
 
 
-def _flatten(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    check_channels_last(inner_layer(call.layer), name)
-    return _reshape(call, name, sources, shape)
-
-
-def _reshape(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
-    return Pending(Reshape(name, (sources[0].name,), ""), sources, shape, moves_levels=True)
-
-
 # Behind the batch dimension; some kernels broadcast no more.
 _MOST_AXES = 3
 _BATCH_NORMS = ("BatchNormalization", "SyncBatchNormalization")
@@ -323,35 +240,25 @@ _NO_OPERATION = frozenset(
         "GaussianDropout",
         "GaussianNoise",
         "Identity",
+        "SpatialDropout1D",
         "SpatialDropout2D",
     ]
 )
 _ON_ANY = {
     "Add": _add,
     "Dense": dense,
-    "ExpandDims": _reshape,
-    "Flatten": _flatten,
-    "GetItem": _slice,
     "Multiply": _multiply,
-    "Permute": _permute,
-    "Reshape": _reshape,
-    "SlicingOpLambda": _slice,
-    "Squeeze": _reshape,
-    "Transpose": _permute,
 }
 _ON_SPACE = {
     "AveragePooling{}D": _average_pool,
     "Conv{}D": convolution,
     "Conv{}DTranspose": transposed,
-    "Cropping{}D": _crop,
     "DepthwiseConv{}D": depthwise,
     "GlobalAveragePooling{}D": _global_average_pool,
-    "GlobalMaxPooling{}D": _global_max_pool,
-    "MaxPooling{}D": _max_pool,
     "UpSampling{}D": _up_sample,
-    "ZeroPadding{}D": _pad,
 }
 _OPERATIONS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pending]] = {
+    **MOVING_LAYERS,
     **_ON_ANY,
     **{name.format(rank): read for name, read in _ON_SPACE.items() for rank in (1, 2)},
 }

@@ -300,6 +300,7 @@ def test_a_sequence_is_an_image_of_one_row(flavor):
     layers = [
         L.Conv1D(4, 3, dilation_rate=2, padding="causal", activation="relu", name="conv"),
         L.MaxPooling1D(2, name="pool"),
+        L.SpatialDropout1D(0.5, name="drop"),
         L.Cropping1D((2, 1), name="crop"),
         L.Dense(2, name="head"),
     ]
