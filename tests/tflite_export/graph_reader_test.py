@@ -8,6 +8,7 @@ import pytest
 from tests.tflite_export.small_models import chain, outline, quantized, read, residual_net
 from tflite_export.graph_reader import fold_model
 from tflite_export.integer_model import Conv2D, Crop, FullyConnected, Permute
+from wrpn_tf.keras_flavor import KERAS
 from wrpn_tf.quantization import output_quantizer
 
 
@@ -289,6 +290,22 @@ def test_slices_and_axes_in_another_order(flavor):
     (turn,) = [op for op in folded.operations if isinstance(op, Permute)]
     assert (turn.name, turn.order) == ("turn", (1, 2, 0))
     assert folded.tensors["turn"].shape == (8, 3, 4)
+
+
+def test_operations_of_keras_3_that_move_levels():
+    ops = KERAS.keras.ops
+    inputs = KERAS.keras.Input((6, 1, 3), name="image")
+    x = KERAS.layers.Conv2D(4, 1, activation="relu", name="conv")(inputs)
+    x = ops.transpose(ops.expand_dims(ops.squeeze(x, 2), 1), (0, 1, -1, 2))
+    folded = read(KERAS.keras.Model(inputs, KERAS.layers.Dense(2, name="head")(x)))
+    kinds = [type(operation).__name__ for operation in folded.operations]
+    assert kinds == ["Conv2D", "Reshape", "Reshape", "Permute", "FullyConnected"]
+    assert folded.operations[3].order == (0, 2, 1)
+    assert [folded.tensors[op.output].shape for op in folded.operations[1:4]] == [
+        (6, 4),
+        (1, 6, 4),
+        (1, 4, 6),
+    ]
 
 
 def is_crop(operation):
