@@ -6,9 +6,11 @@ import json
 
 import keras
 import pytest
+import tensorflow as tf
 
 import wrpn_tf
 from wrpn_tf.analysis import ModelProfile, plan, widened_profile
+from wrpn_tf.keras_flavor import KERAS
 from wrpn_tf.quantization import PAPER_RECIPE, prepare
 from wrpn_tf.widening import widen
 
@@ -65,6 +67,20 @@ def test_a_cell_is_the_summary_of_the_network_once_built(width, options, flavor)
     cells = [cell for cell in found.cells if cell.num_bits_weight < 32]
     assert len(cells) == 1
     assert_cells_are_summaries(model, cells, **options)
+
+
+@pytest.mark.parametrize("bits", [(2, 1), (2, 8)])
+def test_splits_and_sums_of_three_cost_what_they_do_once_built(flavor, bits):
+    layers = flavor.keras.layers
+    split = flavor.keras.ops.split if flavor is KERAS else tf.split
+    inputs = flavor.keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    halves = [layers.Conv2D(4, 1, activation="relu")(half) for half in split(x, 2, axis=-1)]
+    y = layers.Conv2D(4, 1, activation="relu")(layers.Add()([*halves, x]))
+    y = layers.Conv2D(4, 1)(layers.Multiply()([x, y, halves[0]]))
+    model = flavor.keras.Model(inputs, layers.Dense(2)(layers.Flatten()(y)))
+    found = plan(model, num_bits=[bits], width_multipliers=[1], print_fn=None)
+    assert_cells_are_summaries(model, [cell for cell in found.cells if cell.num_bits_weight < 32])
 
 
 def test_a_widened_profile_is_the_profile_of_the_widened_model(flavor):

@@ -189,7 +189,7 @@ def kind_of(layer: Any) -> Kind:
         return Kind.PASS_THROUGH
     if name == "UpSampling2D" and layer.interpolation == "nearest":
         return Kind.PASS_THROUGH
-    if name in _PASS_THROUGH_LAYERS:
+    if name in _PASS_THROUGH_LAYERS or function_name(layer) == "Split":
         return Kind.PASS_THROUGH
     if name == "Concatenate":
         return Kind.CONCATENATE
