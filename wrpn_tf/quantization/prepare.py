@@ -38,10 +38,10 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     origin: dict[str, str] = {}
 
     def make_layer(call: LayerCall) -> Any:
-        if _split_axes(call):
+        if _cut_axes(call):
             return (functools.partial(_cut, call, graph, origin),)
         is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
-        parts = _split_in_pairs(call) if is_chain else split_call(call, graph)
+        parts = _in_pairs(call) if is_chain else split_call(call, graph)
         origin.update({part.name: call.path for part in parts})
         return (functools.partial(_combine, parts),) if is_chain else parts
 
@@ -51,7 +51,7 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     return model, origin
 
 
-def _split_axes(call: LayerCall) -> list[int]:
+def _cut_axes(call: LayerCall) -> list[int]:
     """The axis along which a call of `split` cuts; none if it is no such call, or cuts nothing."""
     if function_name(call.layer) != "Split":
         return []
@@ -63,7 +63,7 @@ def _cut(
     call: LayerCall, graph: ModelGraph, origin: dict[str, str], value: Any, *_: Any, **__: Any
 ) -> list[Any]:
     """Does by slices what a call of `split` does; its output shapes tell where it cuts."""
-    (axis,) = _split_axes(call)
+    (axis,) = _cut_axes(call)
     ends = [0, *itertools.accumulate(shape[axis] or 0 for shape in call.output_shapes)]
     before = (slice(None),) * axis
     pieces = [value[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
@@ -75,7 +75,7 @@ def _cut(
     return pieces
 
 
-def _split_in_pairs(call: LayerCall) -> tuple[Any, ...]:
+def _in_pairs(call: LayerCall) -> tuple[Any, ...]:
     """Returns a layer for each tensor but the first: it is combined with all those before it."""
     count = call.invoke(len, dict.fromkeys(call.inputs))
     names = [f"{call.name}_first{n}" for n in range(2, count)]
