@@ -18,6 +18,7 @@ LAYERS = (
     {"grid", "accelerator"},
     {"keras_flavor"},
     {"model_graph"},
+    {"call_arguments"},
     {"regions"},
     {"quantization", "widening"},
     {"training", "analysis", "applications", "simulation"},

@@ -170,20 +170,33 @@ def _random_network(flavor, data):
     layers = flavor.layers
     inputs = flavor.keras.Input((4, 4, 2))
     maps = [layers.Conv2D(4, 3, padding="same")(inputs)]
-    kinds = ("conv", "grouped", "depthwise", "add", "multiply", "concatenate", "norm", "gate")
+    kinds = (
+        "conv",
+        "grouped",
+        "depthwise",
+        "add",
+        "multiply",
+        "concatenate",
+        "norm",
+        "gate",
+        "pad",
+    )
     for kind in data.draw(strategies.lists(strategies.sampled_from(kinds), max_size=8)):
         x = maps[data.draw(strategies.integers(0, len(maps) - 1))]
         alike = [other for other in maps if other.shape[-1] == x.shape[-1]]
         other = alike[data.draw(strategies.integers(0, len(alike) - 1))]
         width = data.draw(strategies.sampled_from([2, 4, 6]))
-        maps.append(_random_layer(layers, kind, x, other, width))
+        maps.append(_random_layer(flavor, kind, x, other, width))
     pooled = layers.GlobalAveragePooling2D()(layers.Concatenate()([maps[0], maps[-1]]))
     model = flavor.keras.Model(inputs, layers.Dense(3)(pooled))
     networks.randomize(model)
     return model
 
 
-def _random_layer(layers, kind, x, other, width):
+def _random_layer(flavor, kind, x, other, width):
+    layers = flavor.layers
+    if kind == "pad":
+        return networks.pad_channels(flavor, x, (width - 2, 2))
     if kind == "conv":
         return layers.Conv2D(width, 3, padding="same", activation="relu")(x)
     if kind == "grouped":

@@ -7,6 +7,9 @@ that no error hides behind a zero or a one.
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
+
+from wrpn_tf.keras_flavor import KERAS
 
 
 def randomize(model) -> None:
@@ -196,6 +199,43 @@ def reshapes(flavor):
     return _built(flavor, inputs, layers.Dense(4, name="logits")(y))
 
 
+def zero_shortcuts(flavor):
+    """Residual blocks whose shortcuts are every other pixel and channels of zeros."""
+    layers = flavor.layers
+    x = inputs = _image(flavor)
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(x)
+    for index, zeros in enumerate([(1, 3), (0, 4)]):
+        filters = x.shape[-1] + sum(zeros)
+        y = layers.Conv2D(filters, 3, 2, "same", activation="relu", name=f"inner_{index}")(x)
+        y = layers.Conv2D(filters, 3, padding="same", name=f"last_{index}")(y)
+        x = layers.ReLU()(layers.Add()([pad_channels(flavor, x[:, ::2, ::2], zeros), y]))
+    y = layers.GlobalAveragePooling2D()(x)
+    return _built(flavor, inputs, layers.Dense(4, name="logits")(y))
+
+
+def pad_channels(flavor, x, zeros):
+    """Zeros before and behind an image's channels."""
+    pad = flavor.keras.ops.pad if flavor is KERAS else tf.pad
+    return pad(x, ((0, 0), (0, 0), (0, 0), zeros))
+
+
+def operations(flavor):
+    """What both Keras have as operations: padded, pooled, resized, with axes exchanged."""
+    layers, is_keras = flavor.layers, flavor is KERAS
+    ops = flavor.keras.ops if is_keras else tf
+    x = inputs = _image(flavor)
+    x = layers.Conv2D(6, 3, padding="same", name="stem")(x)
+    x = ops.pad(x, ((0, 0), (1, 1), (0, 2), (0, 0)))
+    if is_keras:
+        x = ops.average_pool(ops.max_pool(x, 2), 2, strides=1)
+        x = ops.swapaxes(ops.image.resize(x, (6, 9)), 1, 2)
+    else:
+        x = tf.nn.avg_pool2d(tf.nn.max_pool2d(x, 2, 2, "VALID"), 2, 1, "VALID")
+        x = tf.transpose(tf.image.resize(x, (6, 9)), (0, 2, 1, 3))
+    x = ops.reshape(x, (-1, 54, 6))
+    return _built(flavor, inputs, layers.Dense(4, name="logits")(layers.Flatten()(x)))
+
+
 # Networks that keep their function at every multiplier >= 1.
 REPLICABLE = (
     residual,
@@ -210,6 +250,8 @@ REPLICABLE = (
     nested,
     operators,
     reshapes,
+    zero_shortcuts,
+    operations,
 )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.widening import networks
+from wrpn_tf.keras_flavor import KERAS
 from wrpn_tf.widening import plan_widths, widen_model, width_plan
 
 
@@ -39,6 +41,11 @@ def test_plan_of_a_chain(flavor):
         # The attention map has one channel, which is broadcast.
         (networks.operators, {"stem": 20, "attention": 1, "last": 12, "logits": 4}),
         (networks.reshapes, {"stem": 12, "pixels": 10, "more": 10, "logits": 4}),
+        (
+            networks.zero_shortcuts,
+            {"stem": 8, "inner_0": 16, "last_0": 16, "inner_1": 24, "last_1": 24, "logits": 4},
+        ),
+        (networks.operations, {"stem": 12, "logits": 4}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -81,6 +88,33 @@ def test_fraction_takes_a_group_by_its_first_layer(flavor):
     assert plan == {"stem": 20, "inner": 14, "last": 20, "logits": 4}
     plan = plan_widths(networks.residual(flavor), layer_fraction=0.25)
     assert plan == {"stem": 20, "inner": 7, "last": 20, "logits": 4}
+
+
+def test_channels_of_zeros_are_as_many_as_a_sum_needs(flavor):
+    model = networks.zero_shortcuts(flavor)
+    plan = plan_widths(model, layer_fraction=0.1)
+    # The stem's 4 channels, among the 8 and the 12 of the sums behind.
+    assert plan == {
+        "stem": 8,
+        "inner_0": 8,
+        "last_0": 8 + 4,
+        "inner_1": 12,
+        "last_1": 8 + 4 + 4,
+        "logits": 4,
+    }
+    wide = widen_model(model, layer_fraction=0.1)
+    assert wide.get_layer("last_1").filters == 16
+
+
+@pytest.mark.parametrize("values", [{"mode": "reflect"}, {"constant_values": 1.0}])
+def test_channels_of_other_values_than_zeros_keep_their_widths(flavor, values):
+    layers = flavor.layers
+    pad = flavor.keras.ops.pad if flavor is KERAS else tf.pad
+    x = inputs = flavor.keras.Input((4, 4, 3))
+    y = pad(layers.Conv2D(5, 1, name="fixed")(x), ((0, 0), (0, 0), (0, 0), (1, 1)), **values)
+    y = layers.Conv2D(6, 1, name="free")(y)
+    model = flavor.keras.Model(inputs, layers.Conv2D(2, 1, name="logits")(y))
+    assert plan_widths(model) == {"fixed": 5, "free": 12, "logits": 2}
 
 
 def test_override_by_regular_expression(flavor):

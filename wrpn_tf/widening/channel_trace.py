@@ -140,7 +140,8 @@ class ChannelTrace:
     def adapt(self, call: LayerCall, adaptation: Adaptation) -> None:
         """Notes how a layer follows; fixes all it touches if that leaves out one of its weights."""
         self.adaptations.setdefault(call.path, adaptation)
-        if not self._covers(call.layer, adaptation):
+        has_weights = bool(getattr(call.layer, "weights", None))  # An operation has no such list.
+        if has_weights and not self._covers(call.layer, adaptation):
             reason = f"layer {call.path!r} ({type(call.layer).__name__}) has unknown weights"
             for axes in adaptation.weights.values():
                 for weight_axis in axes:

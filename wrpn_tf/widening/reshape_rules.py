@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from wrpn_tf import call_arguments
 from wrpn_tf.model_graph import LayerCall, Shape
-from wrpn_tf.widening import call_arguments, channel_trace
+from wrpn_tf.widening import channel_trace
 
 Adaptation = channel_trace.Adaptation
 ChannelTrace = channel_trace.ChannelTrace

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from wrpn_tf import call_arguments
+from wrpn_tf.keras_flavor import KERAS, KerasFlavor
 from wrpn_tf.model_graph import LayerCall, Shape
-from wrpn_tf.widening import call_arguments, channel_trace, reshape_rules
+from wrpn_tf.widening import channel_trace, reshape_rules
 
 Adaptation = channel_trace.Adaptation
 ChannelTrace = channel_trace.ChannelTrace
@@ -95,17 +97,57 @@ def concatenation(trace: ChannelTrace, call: LayerCall) -> None:
 
 
 def transposition(trace: ChannelTrace, call: LayerCall) -> None:
-    """Permute, and transpose operations."""
+    """Permute, and operations that put axes in another order."""
     layout = trace.layouts[call.inputs[0]]
     if layout is None:
         return
-    order = getattr(call.layer, "dims", None)
-    order = (0, *order) if order else call_arguments.argument(call, "axes", 1, None)
-    order = order or call_arguments.argument(call, "perm", 1, None)
-    if order is None or len(order) != len(call.output_shapes[0]) or order[0] != 0:
+    order = call_arguments.axis_order(call)
+    if order[0] != 0:
         blocking(trace, call)
         return
-    trace.set_output(call, layout.moved(list(order).index(layout.axis)))
+    trace.set_output(call, layout.moved(order.index(layout.axis)))
+
+
+def resampling(trace: ChannelTrace, call: LayerCall) -> None:
+    """Operations that pool or resize images, each channel by itself."""
+    trace.set_output(call, trace.layouts[call.inputs[0]])
+
+
+def padding(trace: ChannelTrace, call: LayerCall) -> None:
+    """Operations that put zeros around a tensor: along the channels they are channels, too.
+
+    So does a residual block's shortcut whose output has more channels (option A of He et al.,
+    arXiv 1512.03385, section 3.3). What it is added to says how many zeros become.
+    """
+    layout = trace.layouts[call.inputs[0]]
+    if layout is None:
+        return
+    amounts = call_arguments.zero_padding(call)
+    if amounts is None or amounts[0] != (0, 0):
+        blocking(trace, call)
+        return
+    axis = layout.axis
+    zeros = [
+        Layout(axis, (Part((trace.groups.new(count),)),) if count else ())
+        for count in amounts[axis]
+    ]
+
+    def replacement(width: channel_trace.WidthOf) -> Any:
+        wide = (width(zeros[0]), width(zeros[1]))
+        new = (*amounts[:axis], wide, *amounts[axis + 1 :])
+        return call_arguments.OnFirstArgument(_zero_padding(trace.graph.flavor, new))
+
+    if any(amounts[axis]):
+        trace.adapt(call, Adaptation(replacement=replacement))
+    trace.set_output(call, Layout(axis, (*zeros[0].parts, *layout.parts, *zeros[1].parts)))
+
+
+def _zero_padding(flavor: KerasFlavor, amounts: Any) -> Callable[[Any], Any]:
+    if flavor is KERAS:
+        return lambda tensor: flavor.keras.ops.pad(tensor, amounts)
+    import tensorflow as tf
+
+    return lambda tensor: tf.pad(tensor, amounts)
 
 
 def rescaling(trace: ChannelTrace, call: LayerCall) -> None:
@@ -199,6 +241,9 @@ _ELEMENTWISE_OPERATIONS = """
     relu6 round rsqrt selu sigmoid sign silu sin softplus softsign sqrt square squareplus
     squareddifference stopgradient sub subtract swish tanh truediv truedivide
 """
+_RESAMPLING_OPERATIONS = """
+    averagepool avgpool avgpool1d avgpool2d avgpool3d maxpool maxpool1d maxpool2d maxpool3d resize
+"""
 OPERATION_RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE_OPERATIONS.split(), elementwise),
     **dict.fromkeys(("concat", "concatenate"), concatenation),
@@ -206,6 +251,8 @@ OPERATION_RULES: dict[str, Rule] = {
     "getitem": slicing,
     **dict.fromkeys(("max", "mean", "min", "sum"), reduction),
     **dict.fromkeys(("reducemax", "reducemean", "reducemin", "reducesum"), reduction),
+    **dict.fromkeys(("moveaxis", "swapaxes", "transpose"), transposition),
+    **dict.fromkeys(("pad", "padv2"), padding),
+    **dict.fromkeys(_RESAMPLING_OPERATIONS.split(), resampling),
     "reshape": reshape_rules.reshaping,
-    "transpose": transposition,
 }

@@ -1,4 +1,4 @@
-"""The arguments that a layer or operation was called with, beside its tensors."""
+"""What a layer or operation was called with beside its tensors, and what that does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from wrpn_tf.model_graph import LayerCall
 
+# Of an axis whose size is not known, where a call is tried on values.
+_UNKNOWN_SIZE = 2
 _FULL_SLICES = ((None, None, None), (0, None, None), (None, None, 1), (0, None, 1))
 
 
@@ -71,6 +73,26 @@ def _leaves(value: Any) -> Iterator[Any]:
                 yield from _leaves(item)
     elif hasattr(value, "shape") and hasattr(value, "dtype"):
         yield np.empty(tuple(value.shape))
+
+
+def zero_padding(call: LayerCall) -> tuple[tuple[int, int], ...] | None:
+    """What a call puts around its tensor: (before, after) of each axis; None if it is not all 0."""
+    ones = np.ones([size or _UNKNOWN_SIZE for size in call.input_shapes[0]], np.float32)
+    padded = np.asarray(call.invoke(call.layer, {call.inputs[0]: ones}))
+    if padded.ndim != ones.ndim or np.count_nonzero(padded) != ones.size:
+        return None
+    starts = [int(index.min()) for index in np.nonzero(padded)]
+    sizes = zip(starts, ones.shape, padded.shape, strict=True)
+    amounts = tuple((start, whole - start - part) for start, part, whole in sizes)
+    is_whole = min(after for _, after in amounts) >= 0
+    return amounts if is_whole and np.array_equal(np.pad(ones, amounts), padded) else None
+
+
+def axis_order(call: LayerCall) -> tuple[int, ...]:
+    """The input's axis that each axis of the output is, of a call that puts axes in an order."""
+    sizes = tuple(range(2, 2 + len(call.input_shapes[0])))
+    moved = call.invoke(call.layer, {call.inputs[0]: np.zeros(sizes, np.float32)})
+    return tuple(sizes.index(size) for size in moved.shape)
 
 
 def sliced_axis(call: LayerCall, axis: int) -> int | None:
