@@ -37,8 +37,9 @@ def _global_max_pool(
 
 def _pad(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     layer = inner_layer(call.layer)
-    check_channels_last(layer, name)
     amounts = _edges(layer.padding)
+    if getattr(layer, "data_format", "channels_last") == "channels_first":
+        amounts = (amounts[-1], *amounts[:-1])
     return Pending(Pad(name, (sources[0].name,), "", amounts), sources, shape, moves_levels=True)
 
 

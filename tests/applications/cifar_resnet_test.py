@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from wrpn_tf import applications
+from wrpn_tf import applications, widen_model
 
 
 def convolutions(model):
@@ -110,6 +110,38 @@ def test_shortcuts_project_only_where_the_width_changes():
     assert names == ["stage2_block0_shortcut", "stage3_block0_shortcut"]
 
 
+def test_shortcuts_of_zeros_have_no_weights():
+    net = applications.ResNet20(shortcut="zero_padding")
+    assert len(convolutions(net)) == 19
+    projections = 16 * 32 + 32 * 64 + 4 * (32 + 64)
+    assert net.count_params() == basic_parameters(3) - projections
+    assert macs(net) == basic_macs(3) - 2 * 64 * 2048
+    bottlenecks = applications.CIFARResNet(11, block="bottleneck", shortcut="zero_padding")
+    assert len(convolutions(bottlenecks)) == 10
+
+
+def test_shortcuts_of_zeros_are_every_other_pixel_between_zeros(flavor):
+    net = applications.ResNet8(shortcut="zero_padding", keras_flavor=flavor.name)
+    names = ("stage1_block0_relu2", "stage2_block0_shortcut_zeros")
+    outputs = [net.get_layer(name).output for name in names]
+    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    read, shortcut = flavor.keras.Model(net.input, outputs).predict(image, verbose=0)
+    assert np.ptp(read) > 0
+    expected = np.pad(read[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (8, 8)))
+    np.testing.assert_array_equal(shortcut, expected)
+
+
+def test_shortcuts_of_zeros_are_widened(flavor):
+    net = applications.ResNet8(shortcut="zero_padding", keras_flavor=flavor.name)
+    wide = widen_model(net, preserve_function=True)
+    assert [layer.filters for layer in convolutions(wide)] == [
+        2 * layer.filters for layer in convolutions(net)
+    ]
+    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    expected, got = np.asarray(net(image)), np.asarray(wide(image))
+    np.testing.assert_allclose(got, expected, atol=1e-5)  # as `widen_model` says
+
+
 def test_grayscale_digits_and_any_size_fit(flavor):
     digits = applications.ResNet8(input_shape=(8, 8, 1), classes=7, keras_flavor=flavor.name)
     assert tuple(digits.output.shape) == (None, 7)
@@ -187,6 +219,11 @@ def test_depths_that_are_no_integers_are_refused(depth):
     ("options", "error", "message"),
     [
         ({"block": "dense"}, ValueError, '`block` must be "basic" or "bottleneck", got \'dense\'.'),
+        (
+            {"shortcut": "A"},
+            ValueError,
+            '`shortcut` must be "projection" or "zero_padding", got \'A\'.',
+        ),
         ({"classes": 0}, ValueError, "`classes` must be >= 1, got 0."),
         ({"classes": 2.0}, TypeError, "`classes` must be an integer, got 2.0."),
         ({"classes": True}, TypeError, "`classes` must be an integer, got True."),

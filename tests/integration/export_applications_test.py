@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import wrpn_tf
 from tflite_export import convert, interpreters, snap, verify
-from wrpn_tf.keras_flavor import get_flavor, keras_class
+from wrpn_tf.keras_flavor import KERAS, get_flavor, keras_class
 from wrpn_tf.quantization import inner_layer
 
 NUM_IMAGES = 16
@@ -209,8 +210,37 @@ def squeezed(flavor):
     return flavor.keras.Model(inputs, L.Dense(5)(L.GlobalAveragePooling2D()(x)))
 
 
+def zero_shortcuts(flavor):
+    """The residual network of the papers, whose shortcuts are pixels left out and zeros."""
+    return own("ResNet8", input_shape=(8, 8, 3), shortcut="zero_padding")(flavor)
+
+
+def larger_image(flavor):
+    """Operations of either Keras: pixels become channels, means a gate, channels pixels again."""
+    L, is_keras = flavor.layers, flavor is KERAS
+    inputs = image(flavor)
+    pixels = [inputs[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    x = flavor.keras.ops.concatenate(pixels, axis=-1) if is_keras else tf.concat(pixels, -1)
+    x = conv_norm_relu(flavor, x, 8)
+    zeros = ((0, 0), (1, 0), (0, 0), (1, 3))
+    if is_keras:
+        ops = flavor.keras.ops
+        gate = ops.mean(x, axis=(1, 2), keepdims=True)
+        x = ops.pad(ops.max_pool(x, 2, strides=1, padding="same"), zeros)[:, 1:, :, 1:9]
+    else:
+        gate = tf.reduce_mean(x, (1, 2), keepdims=True)
+        x = tf.pad(tf.nn.max_pool2d(x, 2, 1, "SAME"), zeros)[:, 1:, :, 1:9]
+    x = conv_norm_relu(flavor, x * L.Conv2D(8, 1, activation="sigmoid")(gate), 12)
+    x = L.Conv2D(12, 1)(x)
+    up = flavor.keras.ops.depth_to_space if is_keras else tf.nn.depth_to_space
+    return flavor.keras.Model(inputs, up(x, 2))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [decoder, separable, inception, u_net, sequence, squeezed])
+@pytest.mark.parametrize(
+    "build",
+    [decoder, separable, inception, u_net, sequence, squeezed, zero_shortcuts, larger_image],
+)
 @pytest.mark.parametrize(
     ("flavor_name", "bits", "storage"),
     [("keras", (2, 8), "int8"), ("keras", (3, 3), "int4"), ("tf_keras", (4, 8), "int2")],

@@ -85,6 +85,8 @@ def mixed(flavor):
     z = layers.Activation("relu", name="preactivation")(_norm(layers, z, scale=False))
     z = layers.Conv2DTranspose(4, 3, strides=2, padding="same", name="upwards")(z)
     z = layers.Dropout(0.5)(z)
+    zeros = layers.ZeroPadding2D(((0, 0), (1, 2)), data_format="channels_first", name="zeros")
+    z = layers.Add(name="shortcut")([layers.Conv2D(7, 1, name="wider")(z), zeros(z)])
     maps = layers.Conv2D(2, (1, 2), strides=(2, 1), name="map")(layers.ZeroPadding2D(1)(z))
     w = layers.GlobalAveragePooling2D(name="mean", keepdims=True)(z)
     vector = layers.Dense(4, activation="relu", name="hidden")(layers.Flatten()(w))

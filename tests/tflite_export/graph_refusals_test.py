@@ -142,7 +142,7 @@ def test_a_sum_that_broadcasts_is_refused():
 
 
 @pytest.mark.parametrize(
-    "key", [np.s_[:, ::2], np.s_[:, ::-1], np.s_[0:1, :], np.s_[::-1, :]], ids=str
+    "key", [np.s_[..., ::2], np.s_[:, ::-1], np.s_[0:1, :], np.s_[::-1, :]], ids=str
 )
 def test_slices_with_steps_or_of_the_batch_are_refused(flavor, key):
     inputs = flavor.keras.Input((4, 3), name="image")

@@ -10,6 +10,7 @@ from wrpn_tf.analysis.profile import LayerProfile, ModelProfile
 from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization.layer_settings import QuantizationRules
+from wrpn_tf.quantization.operation_layers import layers_for
 from wrpn_tf.quantization.prepare import split_call
 from wrpn_tf.quantization.quantize_model import check_quantizable
 from wrpn_tf.quantization.quantize_registry import (
@@ -139,6 +140,9 @@ def _split(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
 
     A layer that stays one is the model's own.
     """
+    operation = layers_for(call, graph)
+    if operation:
+        return operation
     is_separable = keras_class(call.layer) in SEPARABLE_LAYERS
     if not is_separable and not has_separate_activation(call.layer):
         return (call.layer,)

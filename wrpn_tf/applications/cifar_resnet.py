@@ -8,6 +8,7 @@ Mishra & Marr, "WRPN & Apprentice" (arXiv 1803.00227), Tables 1-4: ResNet-44, Re
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from wrpn_tf.applications.construction import close_network, open_network, pooled, predictions
@@ -15,6 +16,8 @@ from wrpn_tf.applications.construction import close_network, open_network, poole
 _FILTERS = (16, 32, 64)
 _EXPANSION = 4  # of a bottleneck's last convolution
 _LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
+_SHORTCUTS = ("projection", "zero_padding")
+_Shortcut = Callable[[Any, Any, int, int, str], Any]
 _MIN_SIZE = 4  # the third stage sees a quarter of the image's sides
 
 
@@ -22,6 +25,7 @@ def CIFARResNet(
     depth: int,
     *,
     block: str = "basic",
+    shortcut: str = "projection",
     include_top: bool = True,
     weights: str | os.PathLike[str] | None = None,
     input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
@@ -38,14 +42,15 @@ def CIFARResNet(
     BatchNormalization (momentum 0.9); the ReLU of a block's end stands after the addition.
 
     Where the width changes, the shortcut is a 1x1 convolution with BatchNormalization (option B of
-    He et al.; their CIFAR figures are of option A, subsampling and zero padding): it has weights to
-    quantize, and it exports as an integer convolution.
+    He et al.), which has weights to quantize, or every other pixel with channels of zeros around it
+    (option A, of which their CIFAR figures are), which has none.
 
     Args:
         depth: layers with weights on the longest path: 6n + 2 for `block="basic"` (two 3x3
             convolutions), 9n + 2 for `block="bottleneck"` (1x1, 3x3, and 1x1 with 4 times as many
             filters).
         block: "basic" or "bottleneck".
+        shortcut: "projection" (option B) or "zero_padding" (option A).
         include_top: whether the pooling and the classifier are part of the model.
         weights: None, or the path of a `.weights.h5` file written by `save_weights` of the
             same network, in either flavor.
@@ -65,6 +70,8 @@ def CIFARResNet(
         ValueError: If an argument is out of its range; the message names it.
     """
     blocks = _blocks_per_stage(depth, block)
+    if shortcut not in _SHORTCUTS:
+        raise ValueError(f'`shortcut` must be "projection" or "zero_padding", got {shortcut!r}.')
     flavor, image = open_network(
         keras_flavor=keras_flavor,
         weights=weights,
@@ -78,11 +85,12 @@ def CIFARResNet(
     x = layers.ReLU(name="stem_relu")(x)
     channels = _FILTERS[0]
     add_block = {"basic": _basic_block, "bottleneck": _bottleneck_block}[block]
+    make_shortcut = {"projection": _projection, "zero_padding": _zero_padding}[shortcut]
     for stage, filters in enumerate(_FILTERS, start=1):
         for index in range(blocks):
             strides = 2 if stage > 1 and index == 0 else 1
             x, channels = add_block(
-                layers, x, channels, filters, strides, f"stage{stage}_block{index}"
+                layers, x, channels, filters, strides, make_shortcut, f"stage{stage}_block{index}"
             )
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -151,10 +159,16 @@ def _blocks_per_stage(depth: int, block: str) -> int:
 
 
 def _basic_block(
-    layers: Any, x: Any, channels: int, filters: int, strides: int, name: str
+    layers: Any,
+    x: Any,
+    channels: int,
+    filters: int,
+    strides: int,
+    make_shortcut: _Shortcut,
+    name: str,
 ) -> tuple[Any, int]:
     """Returns the output of two 3x3 convolutions beside a shortcut, and its channels."""
-    shortcut = _shortcut(layers, x, channels, filters, strides, name)
+    shortcut = _shortcut(layers, x, channels, filters, strides, make_shortcut, name)
     x = _conv_bn(layers, x, filters, 3, strides, f"{name}_conv1", f"{name}_bn1")
     x = layers.ReLU(name=f"{name}_relu1")(x)
     x = _conv_bn(layers, x, filters, 3, 1, f"{name}_conv2", f"{name}_bn2")
@@ -163,11 +177,17 @@ def _basic_block(
 
 
 def _bottleneck_block(
-    layers: Any, x: Any, channels: int, filters: int, strides: int, name: str
+    layers: Any,
+    x: Any,
+    channels: int,
+    filters: int,
+    strides: int,
+    make_shortcut: _Shortcut,
+    name: str,
 ) -> tuple[Any, int]:
     """Returns the output of 1x1, 3x3 (strided), 1x1 beside a shortcut, and its channels."""
     wide = _EXPANSION * filters
-    shortcut = _shortcut(layers, x, channels, wide, strides, name)
+    shortcut = _shortcut(layers, x, channels, wide, strides, make_shortcut, name)
     x = _conv_bn(layers, x, filters, 1, 1, f"{name}_conv1", f"{name}_bn1")
     x = layers.ReLU(name=f"{name}_relu1")(x)
     x = _conv_bn(layers, x, filters, 3, strides, f"{name}_conv2", f"{name}_bn2")
@@ -178,13 +198,34 @@ def _bottleneck_block(
 
 
 def _shortcut(
-    layers: Any, x: Any, channels: int, out_channels: int, strides: int, name: str
+    layers: Any,
+    x: Any,
+    channels: int,
+    out_channels: int,
+    strides: int,
+    make_shortcut: _Shortcut,
+    name: str,
 ) -> Any:
-    """Returns `x` where its shape fits the block's output, a 1x1 projection of it elsewhere."""
+    """Returns `x` where its shape fits the block's output, what is made of it elsewhere."""
     if channels == out_channels and strides == 1:
         return x
-    names = f"{name}_shortcut", f"{name}_shortcut_bn"
-    return _conv_bn(layers, x, out_channels, 1, strides, *names)
+    return make_shortcut(layers, x, out_channels, strides, f"{name}_shortcut")
+
+
+def _projection(layers: Any, x: Any, out_channels: int, strides: int, name: str) -> Any:
+    """Option B: a 1x1 convolution."""
+    return _conv_bn(layers, x, out_channels, 1, strides, name, f"{name}_bn")
+
+
+def _zero_padding(layers: Any, x: Any, out_channels: int, strides: int, name: str) -> Any:
+    """Option A: one pixel of each window, and channels of zeros, half of them before its own."""
+    missing = out_channels - x.shape[-1]
+    zeros = (missing // 2, missing - missing // 2)
+    if strides > 1:
+        x = layers.MaxPooling2D(1, strides, name=name)(x)
+    # Width and channels are the last axes, as height and width are with channels first.
+    pad = layers.ZeroPadding2D(((0, 0), zeros), data_format="channels_first", name=f"{name}_zeros")
+    return pad(x)
 
 
 def _conv_bn(

@@ -3,18 +3,20 @@
 Nested models are flattened; a separable convolution becomes a depthwise and a pointwise one, since
 the integer graph rounds between them; a kernel layer's activation other than a ReLU becomes a layer
 of its own, since the values before it are rounded; a sum or product of many tensors becomes a chain
-of those of two, as integer kernels take no more; a split becomes slices.
+of those of two, as integer kernels take no more; a split becomes slices; an operation that layers
+compute, such as a mean over height and width, becomes these.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import KERAS, clone_layer, keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
+from wrpn_tf.quantization.operation_layers import apply_layers, layers_for
 from wrpn_tf.quantization.quantize_registry import (
     SEPARABLE_LAYERS,
     activation_name,
@@ -36,16 +38,24 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
         comes from.
     """
     origin: dict[str, str] = {}
+    operations = {call.path: layers_for(call, graph) for call in graph.calls}
 
     def make_layer(call: LayerCall) -> Any:
         if _cut_axes(call):
             return (functools.partial(_cut, call, graph, origin),)
         is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
-        parts = _in_pairs(call) if is_chain else split_call(call, graph)
+        parts = operations[call.path]
+        if not parts:
+            parts = _in_pairs(call) if is_chain else split_call(call, graph)
         origin.update({part.name: call.path for part in parts})
         return (functools.partial(_combine, parts),) if is_chain else parts
 
-    model, layers = rebuild(graph, make_layer)
+    def apply(call: LayerCall, layer: Any, tensors: Mapping[int, Any]) -> Any:
+        if operations[call.path]:  # Layers take none of an operation's arguments.
+            return apply_layers((layer,), [tensors[key] for key in call.inputs])
+        return call.invoke(layer, tensors)
+
+    model, layers = rebuild(graph, make_layer, apply=apply)
     for path, source in graph.layers().items():
         _copy_weights(source, layers[path])
     return model, origin

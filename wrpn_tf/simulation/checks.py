@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph, Shape
 from wrpn_tf.quantization import (
     ObservedQuantizer,
@@ -152,6 +153,8 @@ def _has_channels_last(layer: Any, call: LayerCall) -> bool:
     if kind_of(layer) is Kind.BATCH_NORM:
         axes = np.atleast_1d(layer.axis) % len(call.input_shapes[0])
         return axes.tolist() == [len(call.input_shapes[0]) - 1]
+    if keras_class(layer).startswith("ZeroPadding"):  # Of the axes that it names; any will do.
+        return True
     return getattr(layer, "data_format", None) != "channels_first"
 
 

@@ -114,32 +114,42 @@ def resampling(trace: ChannelTrace, call: LayerCall) -> None:
 
 
 def padding(trace: ChannelTrace, call: LayerCall) -> None:
-    """Operations that put zeros around a tensor: along the channels they are channels, too.
+    """Padding: zeros along the channels are channels, too, as many as what they are added to needs.
 
-    So does a residual block's shortcut whose output has more channels (option A of He et al.,
-    arXiv 1512.03385, section 3.3). What it is added to says how many zeros become.
+    So does a shortcut to more channels without weights begin and end (option A of He et al., arXiv
+    1512.03385, section 3.3).
     """
     layout = trace.layouts[call.inputs[0]]
     if layout is None:
         return
+    axis = layout.axis
+    if call.output_shapes[0][axis] == call.input_shapes[0][axis]:
+        trace.set_output(call, layout)
+        return
     amounts = call_arguments.zero_padding(call)
-    if amounts is None or amounts[0] != (0, 0):
+    if amounts is None:
         blocking(trace, call)
         return
-    axis = layout.axis
-    zeros = [
+    before, after = (
         Layout(axis, (Part((trace.groups.new(count),)),) if count else ())
         for count in amounts[axis]
-    ]
+    )
 
-    def replacement(width: channel_trace.WidthOf) -> Any:
-        wide = (width(zeros[0]), width(zeros[1]))
-        new = (*amounts[:axis], wide, *amounts[axis + 1 :])
-        return call_arguments.OnFirstArgument(_zero_padding(trace.graph.flavor, new))
+    def new_amounts(width: channel_trace.WidthOf) -> list[tuple[int, int]]:
+        return [*amounts[:axis], (width(before), width(after)), *amounts[axis + 1 :]]
 
-    if any(amounts[axis]):
-        trace.adapt(call, Adaptation(replacement=replacement))
-    trace.set_output(call, Layout(axis, (*zeros[0].parts, *layout.parts, *zeros[1].parts)))
+    flavor = trace.graph.flavor
+    if type(call.layer) is flavor.layers.ZeroPadding2D:
+        first = 2 if call.layer.data_format == "channels_first" else 1
+        adaptation = Adaptation({"padding": lambda width: new_amounts(width)[first : first + 2]})
+    else:
+        adaptation = Adaptation(
+            replacement=lambda width: call_arguments.OnFirstArgument(
+                _zero_padding(flavor, new_amounts(width))
+            )
+        )
+    trace.adapt(call, adaptation)
+    trace.set_output(call, Layout(axis, (*before.parts, *layout.parts, *after.parts)))
 
 
 def _zero_padding(flavor: KerasFlavor, amounts: Any) -> Callable[[Any], Any]:
@@ -214,6 +224,7 @@ WEIGHTLESS_RULES: dict[str, Rule] = {
     "UnitNormalization": blocking,
     **{f"GlobalAveragePooling{d}D": reduction for d in "123"},
     **{f"GlobalMaxPooling{d}D": reduction for d in "123"},
+    **{f"ZeroPadding{d}D": padding for d in "123"},
 }
 
 # Layers known to work on each channel by itself. What is in no list is a guess.
@@ -228,7 +239,6 @@ CHANNELWISE_LAYERS = frozenset(
         *(f"MaxPooling{d}D" for d in "123"),
         *(f"SpatialDropout{d}D" for d in "123"),
         *(f"UpSampling{d}D" for d in "123"),
-        *(f"ZeroPadding{d}D" for d in "123"),
     }
 )
 
