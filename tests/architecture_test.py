@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDERS = ("wrpn_tf", "tflite_export", "examples", "tests")
 # The architecture from the bottom up. A layer imports only layers of the lines above its own.
 LAYERS = (
-    {"name_rules", "text_table", "whole_file"},
+    {"caller_depth", "name_rules", "text_table", "whole_file"},
     {"grid", "accelerator"},
     {"keras_flavor"},
     {"model_graph"},

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import wrpn_tf
 from tests.widening import networks
 from wrpn_tf.keras_flavor import KERAS
 from wrpn_tf.widening import plan_widths, widen_model, width_plan
@@ -227,6 +230,35 @@ def test_a_mean_over_channels_keeps_its_width(flavor):
     y = layers.Conv1D(6, 1, name="free")(y)
     model = flavor.keras.Model(inputs, layers.Conv1D(2, 1, name="logits")(y))
     assert plan_widths(model) == {"fixed": 8, "free": 12, "logits": 2}
+
+
+@pytest.mark.parametrize("call", [plan_widths, widen_model, wrpn_tf.widen_and_quantize])
+def test_layers_that_keep_their_widths_are_named(flavor, call):
+    layers = flavor.layers
+    x = inputs = flavor.keras.Input((4, 4, 3))
+    for index in range(6):
+        x = layers.Conv2D(8, 1, name=f"fixed_{index}")(x)
+        x = layers.Add()([x, x[..., :1] * 1.0]) if index else x * np.arange(8.0, dtype="float32")
+    x = layers.Lambda(_mean_over_channels, output_shape=(4, 4), name="mean")(x)
+    x = layers.Conv1D(6, 1, name="free")(x)
+    model = flavor.keras.Model(inputs, layers.Conv1D(2, 1, name="logits")(x))
+    with pytest.warns(UserWarning, match="layers keep their widths") as caught:
+        call(model)
+    (warning,) = [w for w in caught if "keep their widths" in str(w.message)]
+    assert warning.filename == __file__
+    message = str(warning.message)
+    assert message.startswith("6 of 8 layers keep their widths: 'fixed_0', as layer ")
+    assert "combines it with something of fixed width; 'fixed_1', as layer " in message
+    # Not asked for: no warning.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan_widths(model, width_multiplier=1, overrides={"free": 2})
+
+
+def test_single_channels_and_outputs_are_not_named(flavor):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan_widths(networks.operators(flavor))
 
 
 def _mean_over_channels(x):

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from wrpn_tf import keras_flavor
+from wrpn_tf.caller_depth import depth_of_caller
 from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import ModelGraph, model_graph
-from wrpn_tf.quantization.caller_depth import depth_of_caller
 from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.layer_settings import Bits, Override, QuantizationRules
 from wrpn_tf.quantization.prepare import prepare

@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from wrpn_tf.caller_depth import depth_of_caller
 from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.name_rules import near_names
-from wrpn_tf.quantization.caller_depth import depth_of_caller
 from wrpn_tf.quantization.quantize_registry import (
     KERNEL_NAMES,
     Kind,

@@ -34,7 +34,8 @@ def plan_widths(
     Layers whose outputs are added (or multiplied, averaged, ...) share their channels and so their
     width. Such a group takes `width_multiplier` if its first layer is among the first
     `ceil(layer_fraction * number of layers)` in topological order. It keeps its width if it reaches
-    an output of the model, or meets a layer that works on a fixed number of channels.
+    an output of the model, or meets a layer that works on a fixed number of channels, which a
+    warning names.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras.
@@ -59,7 +60,9 @@ def plan_widths(
             override gives another multiplier.
     """
     rules = width_plan.WidthRules(width_multiplier, layer_fraction, overrides or {}, divisor)
-    return width_plan.make_plan(model, rules).layer_widths()
+    plan = width_plan.make_plan(model, rules)
+    plan.warn_of_kept_widths()
+    return plan.layer_widths()
 
 
 def widen_model(
@@ -131,6 +134,7 @@ def widen(
         TypeError, ValueError: As `widen_model`, for the model and what it does not allow.
     """
     plan = width_plan.make_plan(model, rules)
+    plan.warn_of_kept_widths()
     replication = function_preservation.Replication(plan) if preserve_function else None
     wide, layers = _build(plan)
     if replication is None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from wrpn_tf.caller_depth import depth_of_caller
 from wrpn_tf.model_graph import ModelGraph, model_graph
 from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.widening import channel_trace, propagation
 
 Layout = channel_trace.Layout
 
+_MOST_NAMED = 5  # layers, in a warning
 _QUANTIZED_CLASSES = frozenset(
     {"QuantizeAnnotate", "QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2"}
 )
@@ -58,10 +61,13 @@ class WidthPlan:
     Attributes:
         trace: The model's channels.
         widths: Atom -> new width.
+        kept: Path -> why its width stays, of each layer whose width was asked to change; without
+            those that make an output of the model, and single channels, which are broadcast.
     """
 
     trace: channel_trace.ChannelTrace
     widths: Mapping[int, int]
+    kept: Mapping[str, str]
 
     def width(self, layout: Layout) -> int:
         """The length of a layout after widening."""
@@ -70,6 +76,19 @@ class WidthPlan:
     def layer_widths(self) -> dict[str, int]:
         """Path -> new width, for each layer that makes channels."""
         return {path: self.width(layout) for path, layout in self.trace.producers.items()}
+
+    def warn_of_kept_widths(self) -> None:
+        """Names, in one warning, the layers whose widths cannot change, and why."""
+        if not self.kept:
+            return
+        paths: dict[str, list[str]] = {}
+        for path, reason in self.kept.items():
+            paths.setdefault(reason, []).append(path)
+        named = "; ".join(f"{_listed(layers)}, as {why}" for why, layers in paths.items())
+        warnings.warn(
+            f"{len(self.kept)} of {len(self.trace.producers)} layers keep their widths: {named}.",
+            stacklevel=depth_of_caller(),
+        )
 
     def _total(self, groups: tuple[int, ...]) -> int:
         return sum(self.widths[atom] for atom in self.trace.groups.atoms(groups))
@@ -89,18 +108,22 @@ def make_plan(model: Any, rules: WidthRules) -> WidthPlan:
     chosen = _overridden_layers(trace, rules.overrides)
     count = math.ceil(rules.layer_fraction * len(trace.producers) - 1e-9)
     first_layers = set(list(trace.producers)[:count])
-    widths = {}
+    outputs = _output_atoms(trace)
+    widths, kept = {}, {}
     for atom in _all_atoms(trace):
-        makers = producers.get(atom, ())
-        if trace.groups.frozen_because(atom) is not None or not makers:
-            widths[atom] = trace.groups.size(atom)
+        makers, reason = producers.get(atom, ()), trace.groups.frozen_because(atom)
+        widths[atom] = trace.groups.size(atom)
+        if not makers:
             continue
         multiplier = _override_of(makers, chosen)
         if multiplier is None:
             multiplier = rules.width_multiplier if makers[0] in first_layers else 1.0
-        widths[atom] = _new_width(trace, atom, makers, multiplier, rules.divisor)
+        if reason is None:
+            widths[atom] = _new_width(trace, atom, makers, multiplier, rules.divisor)
+        elif multiplier != 1 and atom not in outputs and widths[atom] > 1:
+            kept.update(dict.fromkeys(makers, reason))
     _check_something_changes(trace, widths, rules)
-    return WidthPlan(trace, widths)
+    return WidthPlan(trace, widths, kept)
 
 
 def round_width(width: int, multiplier: float, divisor: int) -> int:
@@ -146,6 +169,18 @@ def _all_atoms(trace: channel_trace.ChannelTrace) -> list[int]:
         layouts += [axis.layout for axes in adaptation.weights.values() for axis in axes]
     groups = (group for layout in layouts for group in layout.groups)
     return sorted(set(trace.groups.atoms(dict.fromkeys(groups))))
+
+
+def _output_atoms(trace: channel_trace.ChannelTrace) -> set[int]:
+    layouts = [trace.layouts[key] for key in trace.graph.outputs]
+    groups = [group for layout in layouts if layout is not None for group in layout.groups]
+    return set(trace.groups.atoms(groups))
+
+
+def _listed(paths: list[str]) -> str:
+    """Names of layers, the first few of many."""
+    more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
+    return ", ".join(map(repr, paths[:_MOST_NAMED])) + more
 
 
 def _producers_by_atom(trace: channel_trace.ChannelTrace) -> dict[int, tuple[str, ...]]:
