@@ -23,7 +23,9 @@ from tflite_export.integer_model import (
     IntegerModel,
     Kernel,
     Lookup,
+    Maximum,
     MaxPool2D,
+    Minimum,
     Multiply,
     Operation,
     Pad,
@@ -108,7 +110,8 @@ def _run(
     if isinstance(operation, (Conv2D, FullyConnected)):
         return _round_sums(operation, _sums(operation, x, target), scales[0], target, kernel)
     if isinstance(operation, Add):
-        total = add(kernel, x, sources[1], scales[0], scales[1], target.scale)
+        output_scale, sign = target.scale, operation.sign
+        total = add(kernel, x, sources[1], scales[0], scales[1], output_scale, sign=sign)
         return np.clip(total, lowest_level(operation, target), target.high)
     if isinstance(operation, Multiply):
         product = multiply(x, sources[1], scales[0], scales[1], target.scale)
@@ -119,6 +122,10 @@ def _run(
         return x + operation.amount
     if isinstance(operation, Concatenation):
         return np.concatenate(sources, axis=operation.axis)
+    if isinstance(operation, Maximum):
+        return np.maximum(*sources)
+    if isinstance(operation, Minimum):
+        return np.minimum(*sources)
     if isinstance(operation, MaxPool2D):
         padded = _padded(x, operation.pool, operation.strides, operation.padding, -(2**31))
         windows = _windows(padded, operation.pool, operation.strides, (1, 1))

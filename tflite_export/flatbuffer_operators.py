@@ -67,9 +67,9 @@ class OperatorWriter:
 
     @write.register
     def _(self, operation: im.Add) -> None:
-        options = make("AddOptionsT")
-        inputs = self._inputs(operation)
-        self._write_rounding(operation, "ADD", 2, inputs, options)
+        name = "ADD" if operation.sign > 0 else "SUB"
+        options = make(f"{name.capitalize()}OptionsT")
+        self._write_rounding(operation, name, 2, self._inputs(operation), options)
 
     @write.register
     def _(self, operation: im.Multiply) -> None:
@@ -114,6 +114,11 @@ class OperatorWriter:
     def _(self, operation: im.Concatenation) -> None:
         options = make("ConcatenationOptionsT", axis=operation.axis)
         self._write_exact(operation, "CONCATENATION", 2, self._inputs(operation), options)
+
+    @write.register
+    def _(self, operation: im.Maximum | im.Minimum) -> None:
+        name, options = type(operation).__name__.upper(), make("MaximumMinimumOptionsT")
+        self._write_exact(operation, name, 2, self._inputs(operation), options)
 
     @write.register
     def _(self, operation: im.MaxPool2D) -> None:

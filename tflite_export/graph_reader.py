@@ -18,7 +18,6 @@ from tflite_export import kernel_layers, layer_operations
 from tflite_export.batch_norm_folding import FoldedKernel, fold
 from tflite_export.graph_checks import check_graph
 from tflite_export.integer_model import (
-    Concatenation,
     Operation,
     Probabilities,
     Reshape,
@@ -203,7 +202,9 @@ class _Reader:
                 self._add_member(member, index, output)
                 for index, member in enumerate(value.members)
             ]
-            return Concatenation(output.name, tuple(names), output.name, value.axis)
+            return dataclasses.replace(
+                value.operation, name=output.name, inputs=tuple(names), output=output.name
+            )
         steps, (source, *_) = value.moves, value.sources
         read, _ = value.inner_shapes or (source.shape, ())
         if read != source.shape:

@@ -140,13 +140,15 @@ class FullyConnected(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Add(Operation):
-    """The sum of two tensors of the same shape, rounded to the output's grid.
+    """The sum or difference of two tensors of the same shape, rounded to the output's grid.
 
     Attributes:
         relu: Whether results below level 0 become level 0.
+        sign: Of the second tensor: -1 in a difference.
     """
 
     relu: bool = False
+    sign: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,6 +203,16 @@ class Concatenation(Move):
     """
 
     axis: int = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Maximum(Move):
+    """The larger level of each two of two tensors of the same shape."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Minimum(Move):
+    """The smaller level of each two of two tensors of the same shape."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

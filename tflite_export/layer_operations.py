@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from tflite_export.function_table import FoldedTable
 from tflite_export.integer_model import (
     Add,
     Lookup,
+    Maximum,
+    Minimum,
     Multiply,
     Probabilities,
     Sigmoid,
@@ -34,7 +36,7 @@ from tflite_export.kernel_layers import (
     transposed,
 )
 from tflite_export.moving_layers import MOVING_LAYERS
-from tflite_export.pending import ModelInput, Pending, Value, joined
+from tflite_export.pending import ModelInput, Pending, Read, Value, joined
 from tflite_export.upsampling import bilinear
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer
@@ -163,14 +165,33 @@ def _probabilities(
     return Pending(kind(name, (source.name,), ""), (grid,), shape, moves_levels=True)
 
 
-def _add(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+def _sum(sign: int) -> Read:
+    """Reads a sum, or a difference."""
+
+    def read(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+        _check_equal_shapes(name, sources)
+        operation = Add(name, tuple(source.name for source in sources), "", sign=sign)
+        return Pending(operation, sources, shape)
+
+    return read
+
+
+def _extreme(kind: type[Maximum | Minimum]) -> Read:
+    """Reads a maximum or minimum: of levels that are rounded to the output's grid before."""
+
+    def read(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
+        _check_equal_shapes(name, sources)
+        return Pending(kind(name, (), ""), (), shape, members=sources)
+
+    return read
+
+
+def _check_equal_shapes(name: str, sources: tuple[Tensor, ...]) -> None:
     if len(sources) != 2 or sources[0].shape != sources[1].shape:
         raise ValueError(
-            f"`model`: {name!r} must add two tensors of one shape, got "
+            f"`model`: {name!r} must combine two tensors of one shape, got "
             f"{', '.join(str(source.shape) for source in sources)}."
         )
-    operation = Add(name, tuple(source.name for source in sources), "")
-    return Pending(operation, sources, shape)
 
 
 def _multiply(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
@@ -245,9 +266,12 @@ _NO_OPERATION = frozenset(
     ]
 )
 _ON_ANY = {
-    "Add": _add,
+    "Add": _sum(1),
     "Dense": dense,
+    "Maximum": _extreme(Maximum),
+    "Minimum": _extreme(Minimum),
     "Multiply": _multiply,
+    "Subtract": _sum(-1),
 }
 _ON_SPACE = {
     "AveragePooling{}D": _average_pool,
@@ -257,7 +281,7 @@ _ON_SPACE = {
     "GlobalAveragePooling{}D": _global_average_pool,
     "UpSampling{}D": _up_sample,
 }
-_OPERATIONS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pending]] = {
+_OPERATIONS: dict[str, Read] = {
     **MOVING_LAYERS,
     **_ON_ANY,
     **{name.format(rank): read for name, read in _ON_SPACE.items() for rank in (1, 2)},

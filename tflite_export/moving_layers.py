@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tflite_export.integer_model import Crop, MaxPool2D, Pad, Permute, Reshape, Tensor
 from tflite_export.kernel_layers import check_channels_last, image_shapes, rows_and_columns
-from tflite_export.pending import Pending
+from tflite_export.pending import Pending, Read
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer
 
@@ -101,7 +101,7 @@ _ON_SPACE = {
     "MaxPooling{}D": _max_pool,
     "ZeroPadding{}D": _pad,
 }
-MOVING_LAYERS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pending]] = {
+MOVING_LAYERS: dict[str, Read] = {
     "ExpandDims": _reshape,
     "Flatten": _flatten,
     "GetItem": _slice,
@@ -112,4 +112,4 @@ MOVING_LAYERS: dict[str, Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pen
     "Transpose": _permute,
     **{name.format(rank): read for name, read in _ON_SPACE.items() for rank in (1, 2)},
 }
-"""Class name -> `read(call, name, sources, shape)`: the operation that a layer becomes."""
+"""Class name -> what reads a layer of it."""

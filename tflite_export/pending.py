@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tflite_export.integer_model import Concatenation, Move, Operation, Tensor
+from wrpn_tf.model_graph import LayerCall
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,7 @@ class Pending:
         origin: Where scale and bias come from.
         relu: Whether negative results become 0.
         limit: Where a ReLU saturates.
-        members: What a concatenation joins.
-        axis: Along which it joins, counted with the batch dimension.
+        members: What is rounded to the output's grid before it is read, as by a concatenation.
     """
 
     operation: Operation
@@ -74,10 +74,11 @@ class Pending:
     relu: bool = False
     limit: float = math.inf
     members: tuple[Tensor | Pending, ...] = ()
-    axis: int = -1
 
 
 Value = Tensor | Pending | ModelInput
+Read = Callable[[LayerCall, str, tuple[Tensor, ...], Any], Pending]
+"""`read(call, name, sources, shape)`: the operation that a layer becomes."""
 
 
 def joined(
@@ -101,4 +102,4 @@ def joined(
         return dataclasses.replace(parts[0], operation=operation, shape=shape)
     operation = Concatenation(name, (), "", axis)
     inner = None if written is None else (written, written)
-    return Pending(operation, (), shape, inner, members=tuple(parts), axis=axis)
+    return Pending(operation, (), shape, inner, members=tuple(parts))

@@ -240,8 +240,12 @@ def _prove_pairs(
     rows, columns = first.astype(object)[:, None] * units[0], second.astype(object) * units[1]
     floats = [source.scale for source in (*sources, target)]
     if isinstance(operation, Add):
-        sign, real, level = "+", rows + columns, units[2]
-        found = {kernel: add(kernel, first[:, None], second, *floats) for kernel in kernels}
+        sign = "+" if operation.sign > 0 else "-"
+        real, level = rows + operation.sign * columns, units[2]
+        found = {
+            kernel: add(kernel, first[:, None], second, *floats, sign=operation.sign)
+            for kernel in kernels
+        }
     else:
         sign, real, level = "*", rows * columns, units[2] * unit
         found = dict.fromkeys(kernels, multiply(first[:, None], second, *floats))

@@ -178,7 +178,7 @@ def _check_others(folded: FoldedModel) -> dict[str, LevelCheck]:
             output = folded.tensors[operation.output]
             low = lowest_level(operation, output)
             if isinstance(operation, Add):
-                check = check_sum((sources[0], sources[1]), output)
+                check = check_sum((sources[0], sources[1]), output, sign=operation.sign)
             elif isinstance(operation, Multiply):
                 check = check_product(sources[0], sources[1], output, low=low)
             else:

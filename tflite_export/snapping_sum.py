@@ -1,4 +1,4 @@
-"""Scales at which every kernel adds two tensors alike.
+"""Scales at which every kernel adds two tensors, or subtracts one, alike.
 
 With first_scale / output_scale = p0 / b and second_scale / output_scale = p1 / b for an odd b, the
 sum (p0 * q0 + p1 * q1) / b of two levels is never closer than 1 / (2 b) to a rounding threshold,
@@ -38,6 +38,7 @@ def snap_sum(
     free: tuple[bool, bool, bool],
     largest: tuple[float, float, float] = (math.inf, math.inf, math.inf),
     kernels: tuple[str, ...] = ALL_KERNELS,
+    sign: int = 1,
 ) -> Scales:
     """Returns scales of two tensors and their sum, near theirs, at which the kernels agree.
 
@@ -50,6 +51,7 @@ def snap_sum(
         free: Whether the scales of the first, the second and the output may move.
         largest: Beyond these the scales do not move.
         kernels: Those that must agree.
+        sign: Of the second: -1 for a difference.
 
     Returns:
         The float32 scales. Where no exact ones exist (none is free, or the only free one cannot
@@ -60,13 +62,13 @@ def snap_sum(
     allowed = (each for each in _rational(scales, free) if (each.scales <= highest).all())
     tried = sorted(allowed, key=lambda each: _cost(each, scales))
     for candidate in tried[:12]:
-        if check_sum(addends, output, candidate.scales, kernels).exact:
+        if check_sum(addends, output, candidate.scales, kernels, sign).exact:
             return candidate.scales
     best, widest = scales, -1.0
     for scanned in _scan(scales, free):
         if (scanned > highest).any():
             continue
-        found = check_sum(addends, output, scanned, kernels)
+        found = check_sum(addends, output, scanned, kernels, sign)
         if found.is_safe or (found.exact and scanned == scales):
             return scanned
         if found.margin + 10 * found.exact > widest:
@@ -79,6 +81,7 @@ def check_sum(
     output: Tensor,
     scales: Scales | None = None,
     kernels: tuple[str, ...] = ALL_KERNELS,
+    sign: int = 1,
 ) -> LevelCheck:
     """Returns whether the kernels add all pairs of levels as the exact rule does, and how closely.
 
@@ -87,17 +90,16 @@ def check_sum(
         output: The sum.
         scales: In place of the tensors' own.
         kernels: Those that must agree.
+        sign: Of the second: -1 for a difference.
     """
     scales = scales or (addends[0].scale, addends[1].scale, output.scale)
     first = np.arange(addends[0].low, addends[0].high + 1)[:, None]
     second = np.arange(addends[1].low, addends[1].high + 1)[None, :]
     y = np.float64(scales[2])
-    real = first * (np.float64(scales[0]) / y) + second * (np.float64(scales[1]) / y)
+    real = first * (np.float64(scales[0]) / y) + sign * second * (np.float64(scales[1]) / y)
     level = np.clip(np.floor(real + 0.5), output.low, output.high)
-    exact = all(
-        np.array_equal(np.clip(add(kernel, first, second, *scales), output.low, output.high), level)
-        for kernel in kernels
-    )
+    found = (add(kernel, first, second, *scales, sign=sign) for kernel in kernels)
+    exact = all(np.array_equal(np.clip(sums, output.low, output.high), level) for sums in found)
     threshold = np.clip(np.round(real + 0.5), output.low + 1, output.high) - 0.5
     return LevelCheck("sum", exact, float(np.abs(real - threshold).min()), _WIDE)
 

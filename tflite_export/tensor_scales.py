@@ -171,8 +171,10 @@ class _Chooser:
         largest = tuple(self._largest(name) for name in names)
         few = tuple(may and alone for may, alone in zip(may_move, (*is_alone, True), strict=True))
         for free in dict.fromkeys((few, tuple(may_move))):
-            chosen = snap_sum((first, second), output, free=free, largest=largest)
-            if check_sum((first, second), output, chosen).is_safe:
+            chosen = snap_sum(
+                (first, second), output, free=free, largest=largest, sign=operation.sign
+            )
+            if check_sum((first, second), output, chosen, sign=operation.sign).is_safe:
                 break
         for name, scale in zip(names, chosen, strict=True):
             self._set(name, scale)

@@ -236,10 +236,23 @@ def larger_image(flavor):
     return flavor.keras.Model(inputs, up(x, 2))
 
 
+def denoiser(flavor):
+    """Two estimates of noise; the larger, and no less than a third, is taken from the image."""
+    L = flavor.layers
+    inputs = image(flavor)
+    x = conv_norm_relu(flavor, inputs, 8)
+    noise = L.Maximum()([L.Conv2D(3, 3, padding="same")(x), L.Conv2D(3, 1)(x)])
+    noise = L.Minimum()([noise, L.Conv2D(3, 3, padding="same", activation="relu")(x), inputs])
+    return flavor.keras.Model(inputs, L.Subtract()([inputs, noise]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
-    [decoder, separable, inception, u_net, sequence, squeezed, zero_shortcuts, larger_image],
+    [
+        *(decoder, separable, inception, u_net, sequence, squeezed),
+        *(zero_shortcuts, larger_image, denoiser),
+    ],
 )
 @pytest.mark.parametrize(
     ("flavor_name", "bits", "storage"),

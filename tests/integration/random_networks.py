@@ -59,11 +59,12 @@ def _transposed(draw, L, x, earlier):
     return _activation(draw, L, _norm(draw, L, layer(x)))
 
 
-def _add(draw, L, x, earlier):
+def _merge(draw, L, x, earlier):
     branch = _norm(draw, L, L.Conv2D(x.shape[-1], 1, use_bias=draw(st.booleans()))(x))
     fitting = st.sampled_from([tensor for tensor in earlier if tensor.shape == x.shape])
-    others = draw(st.lists(fitting, min_size=1, max_size=2))
-    return _activation(draw, L, L.Add()([branch, *others]))
+    kind = draw(st.sampled_from((L.Add, L.Add, L.Subtract, L.Maximum, L.Minimum)))
+    others = draw(st.lists(fitting, min_size=1, max_size=1 if kind is L.Subtract else 2))
+    return _activation(draw, L, kind()([branch, *others]))
 
 
 def _concatenate(draw, L, x, earlier):
@@ -98,6 +99,14 @@ def _pad(draw, L, x, earlier):
     return L.ZeroPadding2D(draw(st.sampled_from((1, ((0, 1), (2, 0))))))(x)
 
 
+def _zero_shortcut(draw, L, x, earlier):
+    """Fewer pixels and more channels, beside a shortcut of every other pixel and zeros."""
+    zeros = draw(st.sampled_from(((1, 2), (0, 1))))
+    y = L.Conv2D(x.shape[-1] + sum(zeros), 3, strides=2, padding="same")(x)
+    pad = L.ZeroPadding2D(((0, 0), zeros), data_format="channels_first")
+    return _activation(draw, L, L.Add()([_norm(draw, L, y), pad(x[:, ::2, ::2])]))
+
+
 def _shuffle(draw, L, x, earlier):
     """Cuts channels in two, computes with one part, and mixes them, as ShuffleNet does."""
     if x.shape[-1] == 1:
@@ -116,8 +125,9 @@ _BLOCKS = (
     _depthwise,
     _separable,
     _shuffle,
+    _zero_shortcut,
     _transposed,
-    _add,
+    _merge,
     _concatenate,
     _gate,
     _pool,

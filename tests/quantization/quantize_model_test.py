@@ -173,8 +173,8 @@ def test_a_sum_by_its_operator_is_read(flavor):
     assert np.isfinite(quantized.predict(np.ones((2, 4), np.float32), verbose=0)).all()
 
 
-@pytest.mark.parametrize("kind", ["Add", "Multiply"])
-def test_sums_and_products_of_many_tensors_go_two_by_two(flavor, kind):
+@pytest.mark.parametrize("kind", ["Add", "Maximum", "Minimum", "Multiply"])
+def test_sums_products_and_extremes_of_many_tensors_go_two_by_two(flavor, kind):
     L = flavor.layers
 
     def by_pairs(first, *others):

@@ -120,7 +120,7 @@ def sequence(flavor):
 
 
 def gated(flavor):
-    """Functions of each value and products, with and without broadcasting, on 8 x 8 images."""
+    """Functions of each value, products and differences, larger and smaller values, on images."""
     layers = flavor.layers
     image = flavor.keras.Input((8, 8, 3), name="image")
     x = layers.Rescaling(1 / 128, offset=-1)(image)
@@ -130,6 +130,9 @@ def gated(flavor):
     gate = layers.ReLU(6.0, name="gate_relu")(gate + 2.0) * 0.25
     x = layers.Multiply(name="gated")([x, gate])
     x = layers.ReLU(name="product")(x * layers.Conv2D(6, 3, padding="same", name="other")(x))
+    y = layers.Conv2D(6, 1, name="third")(x)
+    x = layers.Maximum(name="larger")([x, y, layers.Subtract(name="difference")([y, x])])
+    x = layers.Minimum(name="smaller")([x, layers.Conv2D(6, 1, name="fourth")(x)])
     vector = layers.Dense(4, name="logits")(layers.Flatten()(x))
     return flavor.keras.Model(image, layers.Activation("sigmoid")(vector), name="gated")
 

@@ -1,4 +1,4 @@
-"""The kernels' addition, against literal values and, on all pairs of levels, the real kernels."""
+"""The kernels' sums and differences, against literal values and the real kernels' of all pairs."""
 
 import numpy as np
 import pytest
@@ -13,16 +13,17 @@ FIRST, SECOND = (
 )
 
 
-def _file(scales, zero_points, relu):
-    options = schema.AddOptionsT()
+def _file(operator, scales, zero_points, relu):
+    options = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT}[operator]()
     options.fusedActivationFunction = int(relu)
     tensors = [
         {"name": name, "shape": FIRST.shape, "dtype": np.int8, "scale": s, "zero_point": zero}
         for name, s, zero in zip("aby", scales, zero_points, strict=True)
     ]
-    return one_operation.build("ADD", options, tensors, [0, 1], [2], version=2)
+    return one_operation.build(operator, options, tensors, [0, 1], [2], version=2)
 
 
+@pytest.mark.parametrize(("operator", "sign"), [("ADD", 1), ("SUB", -1)])
 @pytest.mark.parametrize(
     ("scales", "zero_points", "relu"),
     [
@@ -37,12 +38,14 @@ def _file(scales, zero_points, relu):
         ((0.1, 0.033, 0.007), (0, 1, 0), False),
     ],
 )
-def test_every_kernel_adds_all_pairs_of_levels_like_the_formula(scales, zero_points, relu):
+def test_every_kernel_adds_all_pairs_of_levels_like_the_formula(
+    scales, zero_points, relu, operator, sign
+):
     scales = tuple(np.float32(s) for s in scales)
-    blob = _file(scales, zero_points, relu)
+    blob = _file(operator, scales, zero_points, relu)
     first, second = FIRST - np.int64(zero_points[0]), SECOND - np.int64(zero_points[1])
     for name, got in one_operation.run_all(blob, [FIRST, SECOND]).items():
-        level = add(name[1], first, second, *scales) + zero_points[2]
+        level = add(name[1], first, second, *scales, sign=sign) + zero_points[2]
         expected = np.clip(level, zero_points[2] if relu else -128, 127)
         wrong = np.count_nonzero(got != expected)
         assert wrong == 0, f"{name}: {wrong} of {got.size} pairs differ"

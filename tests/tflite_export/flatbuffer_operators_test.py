@@ -246,15 +246,23 @@ def test_four_axes_in_another_order_agree():
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("grid", [*GRIDS.values(), (0, 255), (0, 1)])
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_sums_agree(scale, grid, relu):
+@pytest.mark.parametrize(("scale", "sign"), [(1.0, 1), (0.25, 1), (0.25, -1)])
+def test_sums_agree(scale, sign, grid, relu):
     # A third of the branches' unit: no sum lies half way between two levels.
     tensors = [
         tensor("x", (7, 9, 6), low=-8, high=7, scale=scale),
         tensor("z", (7, 9, 6), high=15, scale=scale),
         tensor("y", (7, 9, 6), low=grid[0], high=grid[1], scale=3 * scale),
     ]
-    model = one_operation(im.Add("y", ("x", "z"), "y", relu), *tensors)
+    model = one_operation(im.Add("y", ("x", "z"), "y", relu, sign), *tensors)
+    assert_runtimes_agree(model, write(model))
+
+
+@pytest.mark.parametrize("kind", [im.Maximum, im.Minimum])
+@pytest.mark.parametrize("grid", [*GRIDS.values(), (0, 255), (0, 1)])
+def test_extremes_agree(kind, grid):
+    tensors = [tensor(name, (7, 9, 6), low=grid[0], high=grid[1]) for name in "xzy"]
+    model = one_operation(kind("y", ("x", "z"), "y"), *tensors)
     assert_runtimes_agree(model, write(model))
 
 

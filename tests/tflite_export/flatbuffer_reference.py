@@ -196,8 +196,8 @@ def _(operation: im.FullyConnected, sources, model):
 @_compute.register
 def _(operation: im.Add, sources, model):
     real = sum(
-        q * np.float64(model.tensors[name].scale)
-        for q, name in zip(sources, operation.inputs, strict=True)
+        sign * q * np.float64(model.tensors[name].scale)
+        for sign, q, name in zip((1, operation.sign), sources, operation.inputs, strict=True)
     )
     return np.floor(real / np.float64(model.tensors[operation.output].scale) + 0.5).astype(int)
 
@@ -205,6 +205,16 @@ def _(operation: im.Add, sources, model):
 @_compute.register
 def _(operation: im.Shift, sources, model):
     return sources[0] + operation.amount
+
+
+@_compute.register
+def _(operation: im.Maximum, sources, model):
+    return np.where(sources[0] > sources[1], *sources)
+
+
+@_compute.register
+def _(operation: im.Minimum, sources, model):
+    return np.where(sources[0] < sources[1], *sources)
 
 
 @_compute.register

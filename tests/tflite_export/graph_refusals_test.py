@@ -85,14 +85,13 @@ def test_layers_without_an_integer_form_are_named():
     assert "norm (LayerNormalization)" in refusal(model)
 
 
-@pytest.mark.parametrize("kind", ["Average", "Maximum"])
-def test_unknown_layers_are_named_with_what_is_known(kind):
+def test_unknown_layers_are_named_with_what_is_known():
     x = inputs = KERAS.keras.Input((8, 8, 3), name="image")
     for layer in (L.Conv2D(4, 3, name="a"), L.BatchNormalization()):
         x = layer(x)
-    x = getattr(L, kind)(name="x")([x, x])
+    x = L.Average(name="x")([x, x])
     message = refusal(quantized(KERAS.keras.Model(inputs, L.Conv2D(2, 1, name="b")(x))))
-    assert f"'quant_x' ({kind})" in message
+    assert "'quant_x' (Average)" in message
     assert "has no integer form" in message
     assert "Conv2D, Conv2DTranspose, Cropping1D" in message
 
@@ -138,7 +137,7 @@ def test_a_sum_that_broadcasts_is_refused():
     inputs = KERAS.keras.Input((4,), name="image")
     parts = [L.Dense(width, activation="relu")(inputs) for width in (3, 1)]
     model = KERAS.keras.Model(inputs, L.Dense(2)(L.Add(name="add")(parts)))
-    assert "'quant_add' must add two tensors of one shape" in refusal(quantized(model))
+    assert "'quant_add' must combine two tensors of one shape" in refusal(quantized(model))
 
 
 @pytest.mark.parametrize(

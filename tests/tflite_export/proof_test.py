@@ -152,14 +152,15 @@ def test_each_kernel_layer_of_a_network_can_fail():
         assert [(p.name, p.unproved) for p in failed] == [(operation.name, (bias.size - 1,))]
 
 
-def addition(scales, relu=True, high=15, low=0):
+def addition(scales, relu=True, high=15, low=0, sign=1):
     first, second, target = scales
     tensors = {
         "a": im.Tensor("a", (4,), np.float32(first), 0, 15),
         "b": im.Tensor("b", (4,), np.float32(second), -8, 7),
         "y": im.Tensor("y", (4,), np.float32(target), low, high),
     }
-    return im.IntegerModel(tensors, (im.Add("y", ("a", "b"), "y", relu=relu),), ("a", "b"), ("y",))
+    total = im.Add("y", ("a", "b"), "y", relu=relu, sign=sign)
+    return im.IntegerModel(tensors, (total,), ("a", "b"), ("y",))
 
 
 @pytest.mark.parametrize(
@@ -171,25 +172,27 @@ def addition(scales, relu=True, high=15, low=0):
         ((0.3, 0.127, 0.457), False, True),
     ],
 )
-def test_additions_are_proved_pair_by_pair(scales, relu, holds):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_additions_are_proved_pair_by_pair(scales, relu, holds, sign):
     low = 0 if relu else -8
-    model = addition(scales, relu, low=low, high=15 if relu else 7)
+    model = addition(scales, relu, low=low, high=15 if relu else 7, sign=sign)
     (proof,) = prove(model)
     a, b, y = (fractions.Fraction(float(np.float32(scale))) for scale in scales)
     wrong = False
     for i in range(16):
         for j in range(-8, 8):
-            wanted = math.floor((i * a + j * b) / y + fractions.Fraction(1, 2))
+            wanted = math.floor((i * a + sign * j * b) / y + fractions.Fraction(1, 2))
             floats = [np.float32(scale) for scale in scales]
             found = {
-                int(np.clip(add(k, i, j, *floats), low, 15 if relu else 7)) for k in ALL_KERNELS
+                int(np.clip(add(k, i, j, *floats, sign=sign), low, 15 if relu else 7))
+                for k in ALL_KERNELS
             }
             wrong |= found != {min(max(wanted, low), 15 if relu else 7)}
     assert wrong is not holds
     assert proof.holds is holds
     assert proof.num_channels == 1
     if not holds:
-        assert "first" in proof.failure
+        assert ("+" if sign > 0 else "-") in proof.failure.partition("first")[2].partition(":")[0]
 
 
 @pytest.mark.parametrize(

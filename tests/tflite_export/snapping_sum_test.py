@@ -23,8 +23,8 @@ def grids(bits, signed):
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-def snapped(addends, output, free):
-    scales = snap_sum(addends, output, free=free)
+def snapped(addends, output, free, sign=1):
+    scales = snap_sum(addends, output, free=free, sign=sign)
     moved = [tensor(s, t.low, t.high) for s, t in zip(scales, (*addends, output), strict=True)]
     return scales, tuple(moved[:2]), moved[2]
 
@@ -35,17 +35,18 @@ def snapped(addends, output, free):
     st.tuples(*[st.integers(2, 8)] * 3),
     st.tuples(*[st.booleans()] * 3),
     st.sampled_from(FREE),
+    st.sampled_from((1, -1)),
 )
-def test_snapped_sums_are_exact_and_stay_where_they_are(scales, bits, signed, free):
+def test_snapped_sums_are_exact_and_stay_where_they_are(scales, bits, signed, free, sign):
     tensors = [tensor(s, *grids(b, n)) for s, b, n in zip(scales, bits, signed, strict=True)]
-    result, addends, output = snapped(tuple(tensors[:2]), tensors[2], free)
-    found = check_sum(addends, output)
+    result, addends, output = snapped(tuple(tensors[:2]), tensors[2], free, sign)
+    found = check_sum(addends, output, sign=sign)
     assert found.exact
     assert found.margin > 1 / 600
     moves = [float(r) / float(t.scale) - 1 for r, t in zip(result, tensors, strict=True)]
     assert max(map(abs, moves)) < 0.02
     assert all(m == 0 for m, may_move in zip(moves, free, strict=True) if not may_move)
-    assert snap_sum(addends, output, free=free) == result
+    assert snap_sum(addends, output, free=free, sign=sign) == result
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -187,7 +187,7 @@ def _keeps_range(call: LayerCall) -> bool:
 
 def _keeps_sign(call: LayerCall, sources: list[Rounding]) -> bool:
     """Whether a rounding layer maps values >= 0 to values >= 0."""
-    keeps = ("Add", "Multiply", "Average", "Maximum", "GlobalAveragePooling")
+    keeps = ("Add", "Multiply", "Average", "Maximum", "Minimum", "GlobalAveragePooling")
     is_merge = len(call.inputs) > 1 or "Pooling" in type(call.layer).__name__
     name = type(call.layer).__name__
     return is_merge and name.startswith(keeps) and all(s.unsigned for s in sources)

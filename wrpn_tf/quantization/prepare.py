@@ -2,9 +2,9 @@
 
 Nested models are flattened; a separable convolution becomes a depthwise and a pointwise one, since
 the integer graph rounds between them; a kernel layer's activation other than a ReLU becomes a layer
-of its own, since the values before it are rounded; a sum or product of many tensors becomes a chain
-of those of two, as integer kernels take no more; a split becomes slices; an operation that layers
-compute, such as a mean over height and width, becomes these.
+of its own, since the values before it are rounded; a sum, product or maximum of many becomes a
+chain of those of two, as integer kernels take no more; a split becomes slices; an operation that
+layers compute, such as a mean over height and width, becomes these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wrpn_tf.quantization.quantize_registry import (
     has_separate_activation,
 )
 
-_PAIRED_LAYERS = ("Add", "Multiply")
+_PAIRED_LAYERS = ("Add", "Maximum", "Minimum", "Multiply")
 
 
 def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:

@@ -27,6 +27,7 @@ from wrpn_tf.simulation.layers import (
     probability_function,
 )
 
+_COMBINING = ("Add", "Maximum", "Minimum", "Multiply", "Subtract")
 _LISTED = 8  # layers that a message names
 _FOLDED = (Kind.BATCH_NORM, Kind.RELU, Kind.CONCATENATE)  # read what is not rounded yet
 
@@ -160,7 +161,7 @@ def _has_channels_last(layer: Any, call: LayerCall) -> bool:
 
 def _has_equal_ranks(call: LayerCall) -> bool:
     """Whether the tensors that a sum or a product combines have as many axes as each other."""
-    is_combined = function_name(inner_layer(call.layer)) in ("Add", "Multiply")
+    is_combined = function_name(inner_layer(call.layer)) in _COMBINING
     return not is_combined or len({len(shape) for shape in call.input_shapes}) == 1
 
 

@@ -123,6 +123,19 @@ def _add(call: LayerCall, values: Sequence[Levels]) -> Pending:
     return Pending(tuple((levels.integers, levels.scale) for levels in values))
 
 
+def _subtract(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    first, second = values
+    return Pending(((first.integers, first.scale), (-second.integers, second.scale)))
+
+
+def _maximum(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    return Pending((), offset=np.maximum(*map(real, values)))
+
+
+def _minimum(call: LayerCall, values: Sequence[Levels]) -> Pending:
+    return Pending((), offset=np.minimum(*map(real, values)))
+
+
 def _multiply(call: LayerCall, values: Sequence[Levels]) -> Pending:
     first, second = values
     return Pending(((first.integers * second.integers, first.scale * second.scale),))
@@ -171,7 +184,10 @@ _BY_FUNCTION: dict[str, Rule] = {
     "GlobalAveragePooling1D": _average_all,
     "GlobalAveragePooling2D": _average_all,
     "GlobalAveragePooling3D": _average_all,
+    "Maximum": _maximum,
+    "Minimum": _minimum,
     "Multiply": _multiply,
+    "Subtract": _subtract,
     "UpSampling2D": _interpolate,
 }
 SIMULATED_LAYERS = (
