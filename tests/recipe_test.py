@@ -6,9 +6,11 @@ import inspect
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import wrpn_tf
 from wrpn_tf import applications
+from wrpn_tf.keras_flavor import KERAS
 from wrpn_tf.model_graph import model_graph
 from wrpn_tf.quantization import PAPER_RECIPE, inner_layer, weight_quantizers
 
@@ -152,3 +154,25 @@ def test_the_warning_of_float_layers_points_at_the_users_line(flavor):
     with pytest.warns(UserWarning, match="1 layer stays float") as caught:
         wrpn_tf.widen_and_quantize(model)
     assert [w.filename for w in caught if "stays float" in str(w.message)] == [__file__]
+
+
+def test_operations_that_know_the_number_of_channels(flavor, tmp_path):
+    L, is_keras = flavor.layers, flavor is KERAS
+    ops = flavor.keras.ops if is_keras else tf
+    inputs = flavor.keras.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
+    y = L.Conv2D(6, 1, name="wider")(x)
+    x = ops.pad(x, ((0, 0), (0, 0), (0, 0), (1, 1))) + y
+    x = L.Conv1D(3, 1, name="pixels")(ops.reshape(x, (-1, 64, 6)))
+    model = flavor.keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+    student = wrpn_tf.widen_and_quantize(model)
+    assert kernels(student)["wider"] == (2, (1, 1, 8, 12))
+    assert kernels(student)["pixels"] == (2, (1, 12, 6))
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    wrpn_tf.calibrate(student, images, verbose=False)
+    expected = student.predict(images, verbose=0)
+    assert np.ptp(expected) > 0
+    for file in ("model.keras",) if is_keras else ("model.h5", "saved_model"):
+        student.save(str(tmp_path / file))
+        loaded = flavor.keras.models.load_model(str(tmp_path / file), compile=False)
+        np.testing.assert_array_equal(loaded.predict(images, verbose=0), expected, err_msg=file)

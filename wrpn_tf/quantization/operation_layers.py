@@ -84,7 +84,8 @@ class _Maker:
         return len(self.call.input_shapes[0]) - 2
 
     def __call__(self, kind: str, *args: Any, part: str = "", **kwargs: Any) -> Any:
-        name = f"{self.call.name}_{part}" if part else self.call.name
+        name = self.call.name.replace(".", "_")  # A SavedModel's names have no dots.
+        name = f"{name}_{part}" if part else name
         dtype = self.graph.dtypes[self.call.inputs[0]]
         return getattr(self.graph.flavor.layers, kind)(*args, **kwargs, name=name, dtype=dtype)
 

@@ -76,7 +76,8 @@ def _insertion_names(graph: ModelGraph, keys: Iterable[int]) -> dict[int, str]:
     stems = dict(zip(graph.inputs, graph.input_names, strict=True))
     names: dict[int, str] = {}
     for key in keys:
-        stem = name = f"quant_{stems[key] if key in stems else graph.producers[key].name}"
+        own = stems[key] if key in stems else graph.producers[key].name
+        stem = name = f"quant_{own.replace('.', '_')}"  # A SavedModel's names have no dots.
         count = 0
         while name in names.values():
             count += 1
