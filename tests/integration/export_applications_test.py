@@ -83,11 +83,15 @@ def own(name, **arguments):
     return build
 
 
-def first_modules_of_inception_v3(flavor):
-    """The first two modules; the others only take longer."""
-    net = application("InceptionV3", 75)(flavor)
-    x = flavor.layers.GlobalAveragePooling2D()(net.get_layer("mixed1").output)
-    return flavor.keras.Model(net.input, flavor.layers.Dense(10)(x))
+def first_modules(name, last):
+    """The first modules of an Inception; the others only take longer."""
+
+    def build(flavor):
+        net = application(name, 75)(flavor)
+        x = flavor.layers.GlobalAveragePooling2D()(net.get_layer(last).output)
+        return flavor.keras.Model(net.input, flavor.layers.Dense(10)(x))
+
+    return build
 
 
 NETWORKS = {
@@ -96,7 +100,8 @@ NETWORKS = {
     "PreActResNet34": own("PreActResNet34", input_shape=(32, 32, 3), classes=10),
     "MobileNetV2": application("MobileNetV2", 32, alpha=0.35),
     "DenseNet121": application("DenseNet121", 32),
-    "InceptionV3": first_modules_of_inception_v3,
+    "InceptionV3": first_modules("InceptionV3", "mixed1"),
+    "InceptionResNetV2": first_modules("InceptionResNetV2", "block35_2_ac"),
     "MobileNetV3Small": application("MobileNetV3Small", 32, include_preprocessing=False),
 }
 
@@ -112,6 +117,7 @@ NETWORKS = {
         ("tf_keras", "MobileNetV2", (2, 8), "int2"),
         ("keras", "DenseNet121", (2, 4), "int8"),
         ("keras", "InceptionV3", (2, 8), "int8"),
+        ("keras", "InceptionResNetV2", (2, 8), "int8"),
         ("tf_keras", "MobileNetV3Small", (2, 8), "int8"),
     ],
 )

@@ -62,7 +62,7 @@ def _transposed(draw, L, x, earlier):
 def _merge(draw, L, x, earlier):
     branch = _norm(draw, L, L.Conv2D(x.shape[-1], 1, use_bias=draw(st.booleans()))(x))
     fitting = st.sampled_from([tensor for tensor in earlier if tensor.shape == x.shape])
-    kind = draw(st.sampled_from((L.Add, L.Add, L.Subtract, L.Maximum, L.Minimum)))
+    kind = draw(st.sampled_from((L.Add, L.Add, L.Average, L.Subtract, L.Maximum, L.Minimum)))
     others = draw(st.lists(fitting, min_size=1, max_size=1 if kind is L.Subtract else 2))
     return _activation(draw, L, kind()([branch, *others]))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from wrpn_tf import applications, quantize_model
+from wrpn_tf.model_graph import model_graph
+from wrpn_tf.quantization.placement import rounded_tensors
 
 
 def preactivation(keras, L):
@@ -330,7 +333,7 @@ def test_operators_are_rounded_behind_them(flavor, listed):
     x = L.Dense(4, name="first")(inputs)
     y = L.Dense(4, activation="relu", name="branch")(x)
     z = x + y
-    name = (z._keras_history[0]).name
+    name = z._keras_history[0].name.replace(".", "_")
     model = flavor.keras.Model(inputs, L.Dense(2, name="head")(z))
     assert listed(quantize_model(model)) == {
         "a": "i8",
@@ -347,7 +350,7 @@ def test_operators_on_operators_are_each_rounded(flavor, listed):
     x = L.Dense(4, activation="relu", name="first")(inputs)
     y = x * 0.5
     z = x * y
-    names = [tensor._keras_history[0].name for tensor in (y, z)]
+    names = [tensor._keras_history[0].name.replace(".", "_") for tensor in (y, z)]
     model = flavor.keras.Model(inputs, L.Dense(2, name="head")(z))
     assert listed(quantize_model(model)) == {
         "a": "i8",
@@ -402,3 +405,26 @@ def test_an_input_that_is_padded_first_is_rounded(flavor, listed):
     x = L.Conv2D(2, 3, name="head")(L.Cropping2D(1)(L.ZeroPadding2D(2)(inputs)))
     found = listed(quantize_model(flavor.keras.Model(inputs, x)))
     assert found == {"a": "i8", "head": "w8 o8"}
+
+
+@pytest.mark.parametrize(
+    ("function", "is_unsigned"),
+    [
+        (lambda L, x: x * 0.5, True),
+        (lambda L, x: x * np.linspace(0.5, 2, 4, dtype="float32"), True),
+        (lambda L, x: L.ReLU(6.0)(x + 3.0) * (1 / 6), True),
+        (lambda L, x: L.Activation("tanh")(x), True),
+        (lambda L, x: L.LeakyReLU()(x), True),
+        (lambda L, x: x - 0.25, False),
+        (lambda L, x: x * -1.0, False),
+        (lambda L, x: L.Activation("tanh")(x - 1.0), False),
+    ],
+)
+def test_functions_of_values_that_are_not_negative(flavor, function, is_unsigned):
+    L = flavor.layers
+    inputs = flavor.keras.Input((6, 6, 3))
+    x = function(L, L.Conv2D(4, 1, activation="relu")(inputs))
+    model = flavor.keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+    graph = model_graph(model)
+    flatten = next(call for call in graph.calls if "flatten" in call.path)
+    assert rounded_tensors(graph)[flatten.inputs[0]].unsigned is is_unsigned

@@ -201,6 +201,27 @@ def test_sums_products_and_extremes_of_many_tensors_go_two_by_two(flavor, kind):
     assert names == ["quant_fuse_first2", "quant_fuse_first3", "quant_fuse"]
 
 
+def test_an_average_is_a_sum_divided(flavor):
+    L = flavor.layers
+
+    def quantized(combine):
+        flavor.keras.utils.set_random_seed(1)
+        inputs = flavor.keras.Input((6,))
+        tensors = [L.Dense(4, activation="relu")(inputs) for _ in range(3)]
+        return quantize_model(flavor.keras.Model(inputs, L.Dense(2)(combine(tensors))))
+
+    images = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    average = quantized(L.Average(name="mean"))
+    by_hand = quantized(lambda x: L.Add()([L.Add()([x[0], x[1]]), x[2]]) * (1 / 3))
+    for model in (average, by_hand):
+        calibrate(model, images, verbose=False)
+    values = average.predict(images, verbose=0)
+    assert np.ptp(values) > 0
+    np.testing.assert_array_equal(values, by_hand.predict(images, verbose=0))
+    names = {layer.name for layer in average.layers}
+    assert {"quant_mean_sum2", "quant_mean_sum3"} <= names
+
+
 def _split(flavor, x, sizes):
     if flavor is KERAS:
         return flavor.keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)

@@ -13,11 +13,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import (
     Kind,
     fused_relu_limit,
     has_unit_range,
+    is_elementwise,
     kind_of,
     relu_limit,
 )
@@ -187,10 +190,16 @@ def _keeps_range(call: LayerCall) -> bool:
 
 def _keeps_sign(call: LayerCall, sources: list[Rounding]) -> bool:
     """Whether a rounding layer maps values >= 0 to values >= 0."""
+    if not all(source.unsigned for source in sources):
+        return False
+    if len(call.inputs) == 1 and is_elementwise(call.layer):
+        values = np.linspace(0, 64, 1025, dtype=np.float32)
+        column = values.reshape(-1, *(1 for _ in call.input_shapes[0][1:]))
+        return bool(np.min(call.invoke(call.layer, {call.inputs[0]: column})) >= 0)
     keeps = ("Add", "Multiply", "Average", "Maximum", "Minimum", "GlobalAveragePooling")
     is_merge = len(call.inputs) > 1 or "Pooling" in type(call.layer).__name__
     name = type(call.layer).__name__
-    return is_merge and name.startswith(keeps) and all(s.unsigned for s in sources)
+    return is_merge and name.startswith(keeps)
 
 
 def _fed_kernels(key: int, graph: ModelGraph) -> set[str]:

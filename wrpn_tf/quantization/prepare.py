@@ -3,7 +3,8 @@
 Nested models are flattened; a separable convolution becomes a depthwise and a pointwise one, since
 the integer graph rounds between them; a kernel layer's activation other than a ReLU becomes a layer
 of its own, since the values before it are rounded; a sum, product or maximum of many becomes a
-chain of those of two, as integer kernels take no more; a split becomes slices; an operation that
+chain of those of two, as integer kernels take no more; an average becomes a sum that is divided, a
+scaled sum (InceptionResNetV2's) a product and a sum; a split becomes slices; an operation that
 layers compute, such as a mean over height and width, becomes these.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import KERAS, clone_layer, keras_class
@@ -41,8 +42,9 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     operations = {call.path: layers_for(call, graph) for call in graph.calls}
 
     def make_layer(call: LayerCall) -> Any:
-        if _cut_axes(call):
-            return (functools.partial(_cut, call, graph, origin),)
+        rewrite = _cut if _cut_axes(call) else _REWRITES.get(keras_class(call.layer))
+        if rewrite is not None:
+            return (functools.partial(rewrite, call, graph, origin),)
         is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
         parts = operations[call.path]
         if not parts:
@@ -78,11 +80,45 @@ def _cut(
     before = (slice(None),) * axis
     pieces = [value[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
     for index, piece in enumerate(pieces):
-        operation = piece._keras_history[0]
-        if graph.flavor is KERAS:  # Its own names may be those of a loaded model's.
-            operation.name = f"{call.name}_part{index}"
-        origin[operation.name] = call.path
+        _name_operation(piece, f"{call.name}_part{index}", call, graph, origin)
     return pieces
+
+
+def _name_operation(
+    result: Any, name: str, call: LayerCall, graph: ModelGraph, origin: dict[str, str]
+) -> None:
+    """Names the operation that made a tensor after the call of the model that it is a part of."""
+    operation = result._keras_history[0]
+    if graph.flavor is KERAS:  # Its own name may be one of a loaded model's.
+        operation.name = name
+    origin[operation.name] = call.path
+
+
+def _average(
+    call: LayerCall, graph: ModelGraph, origin: dict[str, str], values: Sequence[Any]
+) -> Any:
+    names = [f"{call.name}_sum{n}" for n in range(2, len(values) + 1)]
+    origin.update(dict.fromkeys(names, call.path))
+    layers = [graph.flavor.layers.Add(name=name, dtype=call.layer.dtype) for name in names]
+    result = _combine(layers, values) * (1 / len(values))
+    _name_operation(result, call.name, call, graph, origin)
+    return result
+
+
+def _scaled_sum(
+    call: LayerCall, graph: ModelGraph, origin: dict[str, str], values: Sequence[Any]
+) -> Any:
+    first, second = values
+    scaled = second * call.layer.scale
+    _name_operation(scaled, f"{call.name}_scaled", call, graph, origin)
+    origin[call.name] = call.path
+    return graph.flavor.layers.Add(name=call.name, dtype=call.layer.dtype)([first, scaled])
+
+
+_REWRITES: dict[str, Callable[..., Any]] = {
+    "Average": _average,
+    "CustomScaleLayer": _scaled_sum,
+}
 
 
 def _in_pairs(call: LayerCall) -> tuple[Any, ...]:
