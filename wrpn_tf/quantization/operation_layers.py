@@ -182,7 +182,7 @@ def _strided_slice(call: LayerCall, make: _Maker) -> _Layers:
     _, *found, _ = (np.unique(index) for index in np.unravel_index(taken.ravel(), positions.shape))
     steps = tuple(int(index[1] - index[0]) if len(index) > 1 else 1 for index in found)
     cut = []
-    for index, step, size in zip(found, steps, sizes, strict=False):
+    for index, step, size in zip(found, steps, sizes[:-1], strict=True):
         start = int(index[0])
         ends_early = math.ceil((size - start) / step) > len(index)
         cut.append((start, size - 1 - int(index[-1]) if ends_early else 0))
