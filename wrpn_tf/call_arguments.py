@@ -12,7 +12,6 @@ from wrpn_tf.model_graph import LayerCall
 
 # Of an axis whose size is not known, where a call is tried on values.
 _UNKNOWN_SIZE = 2
-_FULL_SLICES = ((None, None, None), (0, None, None), (None, None, 1), (0, None, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,47 +94,42 @@ def axis_order(call: LayerCall) -> tuple[int, ...]:
     return tuple(sizes.index(size) for size in moved.shape)
 
 
-def sliced_axis(call: LayerCall, axis: int) -> int | None:
-    """Where a slice puts the axis `axis` of its input; None if it cuts it or cannot be read."""
+def slice_entries(call: LayerCall) -> tuple[Any, ...] | None:
+    """What a slice such as `x[:, 1:-1, None]` takes of each axis; None if it cannot be read.
+
+    A slice of each axis of the input, or an integer where it takes one position; None between them
+    where the output has an axis of its own.
+    """
     args, _ = arguments(call)
-    entries = args[1] if len(args) > 1 else None
-    entries = entries if isinstance(entries, tuple) else (entries,)
-    rank = len(call.input_shapes[0])
+    given = args[1] if len(args) > 1 else None
+    entries = [_entry(entry) for entry in (given if isinstance(given, tuple) else (given,))]
     consumed = sum(entry is not None and entry is not Ellipsis for entry in entries)
-    full = [slice(None)] * (rank - consumed)
-    if Ellipsis in [e for e in entries if e is Ellipsis]:
-        at = next(i for i, entry in enumerate(entries) if entry is Ellipsis)
-        entries = (*entries[:at], *full, *entries[at + 1 :])
+    missing = [slice(None)] * (len(call.input_shapes[0]) - consumed)
+    ellipses = [index for index, entry in enumerate(entries) if entry is Ellipsis]
+    if ellipses:
+        entries[ellipses[0] : ellipses[0] + 1] = missing
     else:
-        entries = (*entries, *full)
-    return _position_after(entries, axis)
+        entries += missing
+    is_known = all(entry is None or isinstance(entry, (int, slice)) for entry in entries)
+    return tuple(entries) if is_known else None
 
 
-def _position_after(entries: Sequence[Any], axis: int) -> int | None:
-    read = written = 0
-    found = None
-    for entry in entries:
-        if entry is None:
-            written += 1
-        elif isinstance(entry, int):
-            if read == axis:
-                return None
-            read += 1
-        elif (bounds := _bounds(entry)) is not None:
-            if read == axis:
-                if bounds not in _FULL_SLICES:
-                    return None
-                found = written
-            read, written = read + 1, written + 1
-        else:
-            return None
-    return found
+def _entry(given: Any) -> Any:
+    """An entry of a slice as Python has it: tf_keras keeps dictionaries."""
+    if isinstance(given, Mapping) and set(given) == {"start", "stop", "step"}:
+        return slice(given["start"], given["stop"], given["step"])
+    return given
 
 
-def _bounds(entry: Any) -> tuple[Any, Any, Any] | None:
-    """Start, stop and step of a slice (a dictionary in tf_keras); None for anything else."""
-    if isinstance(entry, slice):
-        return entry.start, entry.stop, entry.step
-    if isinstance(entry, Mapping) and set(entry) == {"start", "stop", "step"}:
-        return entry["start"], entry["stop"], entry["step"]
-    return None
+def sliced_axis(entries: Sequence[Any], axis: int) -> tuple[int, int] | None:
+    """The index of an input axis' entry, and the axis of the output; None if it takes one position.
+
+    Args:
+        entries: Of `slice_entries`.
+        axis: Of the input.
+    """
+    read = [index for index, entry in enumerate(entries) if entry is not None]
+    index = read[axis]
+    if not isinstance(entries[index], slice):
+        return None
+    return index, sum(not isinstance(entry, int) for entry in entries[:index])

@@ -236,6 +236,21 @@ def operations(flavor):
     return _built(flavor, inputs, layers.Dense(4, name="logits")(layers.Flatten()(x)))
 
 
+def partial_blocks(flavor):
+    """Blocks that compute with some of the channels, as CSPNet's and Res2Net's do."""
+    layers = flavor.layers
+    x = inputs = _image(flavor)
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(x)
+    y = layers.Conv2D(5, 3, padding="same", activation="relu", name="part")(x[..., 3:])
+    x = layers.Concatenate()([x[..., :3], layers.Add()([y, x[..., -5:]])])
+    split = flavor.keras.ops.split if flavor is KERAS else tf.split
+    first, second, *others = split(x, 4, axis=-1)
+    second = layers.Conv2D(2, 3, padding="same", name="second")(layers.Add()([first, second]))
+    _, lower = split(layers.Concatenate()([first, second, *others]), 2, axis=1)
+    y = layers.GlobalAveragePooling2D()(lower[:, :, 1:, 1:])
+    return _built(flavor, inputs, layers.Dense(4, name="logits")(y))
+
+
 # Networks that keep their function at every multiplier >= 1.
 REPLICABLE = (
     residual,
@@ -252,6 +267,7 @@ REPLICABLE = (
     reshapes,
     zero_shortcuts,
     operations,
+    partial_blocks,
 )
 
 

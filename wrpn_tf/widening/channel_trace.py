@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.model_graph import LayerCall, ModelGraph
@@ -113,6 +113,12 @@ class ChannelTrace:
         for block in others:
             self.groups.tie(first, block)
         return Layout(layout.axis, (Part(first),))
+
+    def cut(self, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
+        """Makes a plain layout consist of runs of these lengths; returns each."""
+        runs = [(self.groups.new(size),) if size else () for size in sizes]
+        self.groups.tie([group for run in runs for group in run], layout.groups)
+        return [Layout(layout.axis, (Part(run),) if run else ()) for run in runs]
 
     def entry(self, call: LayerCall, axis: int) -> Layout:
         """The channels that a layer reads along `axis`; the calls of a shared layer are tied.

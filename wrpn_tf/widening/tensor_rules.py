@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -196,15 +198,67 @@ def reduction(trace: ChannelTrace, call: LayerCall) -> None:
 
 
 def slicing(trace: ChannelTrace, call: LayerCall) -> None:
-    """Slices such as `x[:, 1:-1]` that leave the channels alone."""
+    """Slices: `x[:, 1:-1]` leaves the channels alone, `x[..., :8]` takes some of them."""
     layout = trace.layouts[call.inputs[0]]
     if layout is None:
         return
-    axis = call_arguments.sliced_axis(call, layout.axis)
-    if axis is None or len(call.inputs) > 1:
+    entries = call_arguments.slice_entries(call) if len(call.inputs) == 1 else None
+    found = entries and call_arguments.sliced_axis(entries, layout.axis)
+    if not entries or not found:
         blocking(trace, call)
-    else:
+        return
+    index, axis = found
+    size = trace.length(layout)
+    start, stop, step = entries[index].indices(size)
+    if (start, stop, step) == (0, size, 1):
         trace.set_output(call, layout.moved(axis))
+        return
+    if step != 1 or start >= stop or not layout.is_plain:
+        blocking(trace, call)
+        return
+    before, kept, _ = trace.cut(layout, (start, stop - start, size - stop))
+
+    def wider_slice(width: channel_trace.WidthOf) -> call_arguments.OnFirstArgument:
+        first = width(before)
+        wide = (*entries[:index], slice(first, first + width(kept)), *entries[index + 1 :])
+        return call_arguments.OnFirstArgument(operator.itemgetter(wide))
+
+    trace.adapt(call, Adaptation(replacement=wider_slice))
+    trace.set_output(call, kept.moved(axis))
+
+
+def splitting(trace: ChannelTrace, call: LayerCall) -> None:
+    """A split: each piece has channels of its own, or, along another axis, all of them."""
+    layout = trace.layouts[call.inputs[0]]
+    if layout is None:
+        return
+    axis, total = layout.axis, trace.length(layout)
+    sizes = [shape[axis] or 0 for shape in call.output_shapes]
+    if set(sizes) == {total}:
+        trace.set_output(call, layout)
+        return
+    if sum(sizes) != total or not layout.is_plain:
+        blocking(trace, call)
+        return
+    pieces = trace.cut(layout, sizes)
+    trace.adapt(
+        call,
+        Adaptation(
+            replacement=lambda width: call_arguments.OnFirstArgument(
+                _split(trace.graph.flavor, [width(piece) for piece in pieces], axis)
+            )
+        ),
+    )
+    trace.layouts.update(zip(call.outputs, pieces, strict=True))
+
+
+def _split(flavor: KerasFlavor, sizes: Sequence[int], axis: int) -> Callable[[Any], Any]:
+    if flavor is KERAS:
+        ends = list(itertools.accumulate(sizes))[:-1]
+        return lambda tensor: flavor.keras.ops.split(tensor, ends, axis)
+    import tensorflow as tf
+
+    return lambda tensor: tf.split(tensor, sizes, axis)
 
 
 Rule = Callable[[ChannelTrace, LayerCall], None]
@@ -265,4 +319,5 @@ OPERATION_RULES: dict[str, Rule] = {
     **dict.fromkeys(("pad", "padv2"), padding),
     **dict.fromkeys(_RESAMPLING_OPERATIONS.split(), resampling),
     "reshape": reshape_rules.reshaping,
+    "split": splitting,
 }
