@@ -42,7 +42,7 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     operations = {call.path: layers_for(call, graph) for call in graph.calls}
 
     def make_layer(call: LayerCall) -> Any:
-        rewrite = _cut if _cut_axes(call) else _REWRITES.get(keras_class(call.layer))
+        rewrite = _rewrite(call)
         if rewrite is not None:
             return (functools.partial(rewrite, call, graph, origin),)
         is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
@@ -61,6 +61,14 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
     for path, source in graph.layers().items():
         _copy_weights(source, layers[path])
     return model, origin
+
+
+def _rewrite(call: LayerCall) -> Callable[..., Any] | None:
+    """The function that does what a call does, of a layer for which other ones stand."""
+    if _cut_axes(call):
+        return _cut
+    is_own = keras_class(call.layer) == type(call.layer).__name__  # no user's class derived of it
+    return _REWRITES.get(keras_class(call.layer)) if is_own else None
 
 
 def _cut_axes(call: LayerCall) -> list[int]:
@@ -97,6 +105,7 @@ def _name_operation(
 def _average(
     call: LayerCall, graph: ModelGraph, origin: dict[str, str], values: Sequence[Any]
 ) -> Any:
+    """Divides the sum of tensors."""
     names = [f"{call.name}_sum{n}" for n in range(2, len(values) + 1)]
     origin.update(dict.fromkeys(names, call.path))
     layers = [graph.flavor.layers.Add(name=name, dtype=call.layer.dtype) for name in names]
@@ -108,6 +117,7 @@ def _average(
 def _scaled_sum(
     call: LayerCall, graph: ModelGraph, origin: dict[str, str], values: Sequence[Any]
 ) -> Any:
+    """Adds a tensor and a multiple of another one, as InceptionResNetV2's blocks do."""
     first, second = values
     scaled = second * call.layer.scale
     _name_operation(scaled, f"{call.name}_scaled", call, graph, origin)
