@@ -9,6 +9,7 @@ import tensorflow as tf
 import wrpn_tf
 from wrpn_tf.keras_flavor import KERAS, TF_KERAS, keras_class
 from wrpn_tf.model_graph import model_graph
+from wrpn_tf.quantization.operation_layers import layers_for
 from wrpn_tf.quantization.prepare import prepare
 
 ops = KERAS.keras.ops
@@ -201,9 +202,22 @@ def test_operations_on_sequences_become_layers(flavor, of_keras, of_tensorflow, 
 def test_images_of_any_size(flavor):
     L = flavor.layers
     inputs = flavor.keras.Input((None, None, 4))
-    of_keras, of_tensorflow, classes = OPERATIONS["mean"]
-    x = (of_keras if flavor is KERAS else of_tensorflow)(L.Conv2D(4, 3)(inputs))
-    check(flavor.keras.Model(inputs, L.Dense(2)(x)), classes, sizes=(7, 9))
+    x = L.Conv2D(4, 3)(inputs)
+    if flavor is KERAS:
+        x = ops.mean(ops.average_pool(x, 7, strides=1), axis=(1, 2))
+    else:
+        x = tf.reduce_mean(tf.nn.avg_pool2d(x, 7, 1, "VALID"), [1, 2])
+    classes = ["AveragePooling2D", "GlobalAveragePooling2D"]
+    check(flavor.keras.Model(inputs, L.Dense(2)(x)), classes, sizes=(10, 11))
+
+
+def test_operations_on_whole_numbers_stay(flavor):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4, 3), dtype="int32")
+    tokens = ops.swapaxes(inputs, 1, 2) if flavor is KERAS else tf.transpose(inputs, (0, 2, 1))
+    x = L.Dense(2)(L.Flatten()(L.Embedding(10, 5)(tokens)))
+    graph = model_graph(flavor.keras.Model(inputs, x))
+    assert [layers_for(call, graph) for call in graph.calls] == [()] * 4
 
 
 def test_mixed_precision_stays():

@@ -19,8 +19,8 @@ from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import Kind, function_name, kind_of
 
-# Of an axis whose size is not known, where layers are tried.
-_UNKNOWN_SIZE = 6
+# Of an axis whose size is not known, where layers are tried: no smaller than usual windows.
+_UNKNOWN_SIZE = 32
 # Of numbers up to 8, which both may add up in orders of their own; half precision rounds them.
 _ERROR, _ERROR_IN_HALF_PRECISION = 1e-5, 0.05
 
@@ -28,8 +28,8 @@ _ERROR, _ERROR_IN_HALF_PRECISION = 1e-5, 0.05
 def layers_for(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
     """Returns the unbuilt layers that compute what a call of an operation does, one after another.
 
-    Empty for a call of a layer, for an operation that has a rule of its own (a slice, a function of
-    each value by itself, ...), and for one that no layers known here compute.
+    Empty for a call of a layer, for an operation on whole numbers or with a rule of its own (a
+    slice, a function of each value by itself, ...), and for one that no layers known here compute.
 
     Args:
         call: The call.
@@ -38,8 +38,11 @@ def layers_for(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
     propose = _PROPOSALS.get(function_name(call.layer).lower().replace("_", ""))
     if propose is None or not _is_operation(call.layer, graph) or len(call.outputs) > 1:
         return ()
+    dtype = graph.dtypes[call.inputs[0]]
+    if "float" not in dtype:
+        return ()
     layers = propose(call, _Maker(call, graph))
-    is_half = graph.dtypes[call.inputs[0]] in ("bfloat16", "float16")
+    is_half = dtype in ("bfloat16", "float16")
     error = _ERROR_IN_HALF_PRECISION if is_half else _ERROR
     return layers if layers and _compute(layers, call, error) else ()
 
