@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -251,16 +249,39 @@ def test_layers_that_keep_their_widths_are_named(flavor, call):
     message = str(warning.message)
     assert message.startswith("6 of 8 layers keep their widths: 'fixed_0', as layer ")
     assert "combines it with something of fixed width; 'fixed_1', as layer " in message
-    # Not asked for: no warning.
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plan_widths(model, width_multiplier=1, overrides={"free": 2})
+    assert _kept(model, width_multiplier=1, overrides={"free": 2}) == set()
+    some = _kept(model, layer_fraction=0.2, overrides={"free": 2})
+    assert some == {"fixed_0", "fixed_1"}
 
 
-def test_single_channels_and_outputs_are_not_named(flavor):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plan_widths(networks.operators(flavor))
+def _kept(model, width_multiplier=2, layer_fraction=1.0, overrides=None):
+    """The layers that keep their widths though a change is asked for."""
+    rules = width_plan.WidthRules(width_multiplier, layer_fraction, overrides or {}, 8)
+    return set(width_plan.make_plan(model, rules).kept)
+
+
+def test_single_channels_outputs_and_layers_fixed_in_part_are_not_named(flavor):
+    model = networks.operators(flavor)
+    assert plan_widths(model)["attention"] == 1
+    assert plan_widths(model)["logits"] == 4
+    assert _kept(model) == set()
+    layers = flavor.layers
+    x = inputs = flavor.keras.Input((4, 4, 3))
+    x = layers.Conv2D(8, 1, name="partly")(x)
+    x = layers.Concatenate()([x[..., :3] * np.arange(3.0, dtype="float32"), x[..., 3:]])
+    model = flavor.keras.Model(inputs, layers.Conv2D(2, 1, name="logits")(x))
+    assert plan_widths(model) == {"partly": 3 + 10, "logits": 2}
+    assert _kept(model) == set()
+
+
+def test_multipliers_may_differ_where_widths_are_fixed_anyway(flavor):
+    layers = flavor.layers
+    x = inputs = flavor.keras.Input((4, 4, 3))
+    x = layers.Conv2D(6, 1, name="free")(x)
+    heads = [layers.Conv2D(2, 1, name=name)(x) for name in ("first", "second")]
+    model = flavor.keras.Model(inputs, layers.Add()(heads))
+    widths = plan_widths(model, overrides={"free|first": 3, "second": 1})
+    assert widths == {"free": 18, "first": 2, "second": 2}
 
 
 def _mean_over_channels(x):

@@ -108,22 +108,20 @@ def make_plan(model: Any, rules: WidthRules) -> WidthPlan:
     chosen = _overridden_layers(trace, rules.overrides)
     count = math.ceil(rules.layer_fraction * len(trace.producers) - 1e-9)
     first_layers = set(list(trace.producers)[:count])
-    outputs = _output_atoms(trace)
-    widths, kept = {}, {}
+    widths = {}
     for atom in _all_atoms(trace):
-        makers, reason = producers.get(atom, ()), trace.groups.frozen_because(atom)
-        widths[atom] = trace.groups.size(atom)
-        if not makers:
+        makers = producers.get(atom, ())
+        if trace.groups.frozen_because(atom) is not None or not makers:
+            widths[atom] = trace.groups.size(atom)
             continue
         multiplier = _override_of(makers, chosen)
         if multiplier is None:
             multiplier = rules.width_multiplier if makers[0] in first_layers else 1.0
-        if reason is None:
-            widths[atom] = _new_width(trace, atom, makers, multiplier, rules.divisor)
-        elif multiplier != 1 and atom not in outputs and widths[atom] > 1:
-            kept.update(dict.fromkeys(makers, reason))
+        widths[atom] = _new_width(trace, atom, makers, multiplier, rules.divisor)
     _check_something_changes(trace, widths, rules)
-    return WidthPlan(trace, widths, kept)
+    asked = dict.fromkeys(first_layers, rules.width_multiplier)
+    asked.update({path: multiplier for path, (_, multiplier) in chosen.items()})
+    return WidthPlan(trace, widths, _kept_widths(trace, asked))
 
 
 def round_width(width: int, multiplier: float, divisor: int) -> int:
@@ -171,10 +169,22 @@ def _all_atoms(trace: channel_trace.ChannelTrace) -> list[int]:
     return sorted(set(trace.groups.atoms(dict.fromkeys(groups))))
 
 
-def _output_atoms(trace: channel_trace.ChannelTrace) -> set[int]:
+def _kept_widths(trace: channel_trace.ChannelTrace, asked: Mapping[str, float]) -> dict[str, str]:
+    """Path -> why, of the layers of which no channel can change, by the multipliers asked for."""
     layouts = [trace.layouts[key] for key in trace.graph.outputs]
     groups = [group for layout in layouts if layout is not None for group in layout.groups]
-    return set(trace.groups.atoms(groups))
+    outputs = set(trace.groups.atoms(groups))
+    kept = {}
+    for path, layout in trace.producers.items():
+        reason = _fixed_because(trace, path)
+        is_asked = asked.get(path, 1) != 1 and trace.length(layout) > 1
+        if (
+            reason is not None
+            and is_asked
+            and outputs.isdisjoint(trace.groups.atoms(layout.groups))
+        ):
+            kept[path] = reason
+    return kept
 
 
 def _listed(paths: list[str]) -> str:
