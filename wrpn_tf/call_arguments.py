@@ -21,21 +21,6 @@ class Tensor:
     key: int
 
 
-@dataclasses.dataclass(frozen=True)
-class OnFirstArgument:
-    """Applies a layer in the place of an operation that takes further arguments.
-
-    Attributes:
-        layer: Called with the operation's tensor only.
-    """
-
-    layer: Any
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the layer with the first positional argument, or else the first keyword's."""
-        return self.layer(args[0] if args else next(iter(kwargs.values())))
-
-
 def arguments(call: LayerCall) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments of a call, each tensor as a `Tensor`."""
     stand_ins = {key: Tensor(key) for key in call.inputs}

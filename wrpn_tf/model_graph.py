@@ -267,6 +267,17 @@ def structures(model: Any) -> tuple[Any, Any]:
     return functional._nested_inputs, functional._nested_outputs
 
 
+@dataclasses.dataclass(frozen=True)
+class OnTensors:
+    """Stands for a layer or operation, and takes its tensors alone, none of its other arguments.
+
+    Attributes:
+        function: Called with the tensor, or with the list of several.
+    """
+
+    function: Callable[[Any], Any]
+
+
 def rebuild(
     graph: ModelGraph,
     make_layer: Callable[[LayerCall], Any],
@@ -277,9 +288,9 @@ def rebuild(
 
     Args:
         graph: The graph to follow.
-        make_layer: `make_layer(call)` returns the layer that replaces `call.layer`, or a tuple of
-            layers to apply one after the other. It is asked once per path; a shared layer stays
-            shared.
+        make_layer: `make_layer(call)` returns the layer that replaces `call.layer`, or `OnTensors`,
+            or a tuple of layers to apply one after the other. It is asked once per path; a shared
+            layer stays shared.
         after: `after(key, tensor)` returns what stands for the tensor `key` from there on; it is
             called for each model input and each output of each call, and may apply layers.
         apply: `apply(call, layer, tensors)` returns the result of a call's layer on the tensors
@@ -300,7 +311,11 @@ def rebuild(
             layers[call.path] = make_layer(call)
         made = layers[call.path]
         first, *rest = made if isinstance(made, tuple) else (made,)
-        result = apply(call, first, tensors)
+        if isinstance(first, OnTensors):
+            values = [tensors[key] for key in call.inputs]
+            result = first.function(values[0] if len(values) == 1 else values)
+        else:
+            result = apply(call, first, tensors)
         for layer in rest:
             result = layer(result)
         flat = _nest(flavor).flatten(result)

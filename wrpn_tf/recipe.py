@@ -85,7 +85,6 @@ def widen_and_quantize(
     if width_multiplier == 1 and not width_overrides:
         return quantize(model, rules, region_precision)
     wide, layers = widen(model, width_rules, preserve_function, noise, seed)
-    # Nested models are flat now; the user's rules name their layers as before. (What stands for an
-    # operation that knew its channels' number has no name.)
-    paths = {layer.name: path for path, layer in layers.items() if hasattr(layer, "name")}
+    # Nested models are flat now; the user's rules name their layers as before.
+    paths = {layer.name: path for path, layer in layers.items()}
     return quantize(wide, rules, region_precision, paths)

@@ -222,6 +222,21 @@ def test_an_average_is_a_sum_divided(flavor):
     assert {"quant_mean_sum2", "quant_mean_sum3"} <= names
 
 
+@pytest.mark.parametrize("kind", ["Add", "Average"])
+def test_a_layer_that_combines_many_tensors_may_be_called_twice(flavor, kind):
+    L = flavor.layers
+    inputs = flavor.keras.Input((6,))
+    a, b, c = (L.Dense(4, activation="relu")(inputs) for _ in range(3))
+    shared = getattr(L, kind)(name="fuse")
+    model = flavor.keras.Model(inputs, L.Dense(2)(shared([shared([a, b, c]), b, c])))
+    images = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    quantized = quantize_model(model, num_bits_weight=8, weight_scale="max")
+    calibrate(quantized, images, method="max", verbose=False)
+    expected, got = model.predict(images, verbose=0), quantized.predict(images, verbose=0)
+    # Eight roundings to 8 bits, each of half a level of at most 1/100 of the range.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=0.04 * np.ptp(expected))
+
+
 def _split(flavor, x, sizes):
     if flavor is KERAS:
         return flavor.keras.ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)

@@ -226,6 +226,8 @@ def operations(flavor):
     x = inputs = _image(flavor)
     x = layers.Conv2D(6, 3, padding="same", name="stem")(x)
     x = ops.pad(x, ((0, 0), (1, 1), (0, 2), (0, 0)))
+    # As TensorFlow's arguments may come, too.
+    x = x if is_keras else tf.reshape(shape=(-1, 8, 8, 6), tensor=x)
     if is_keras:
         x = ops.average_pool(ops.max_pool(x, 2), 2, strides=1)
         x = ops.swapaxes(ops.image.resize(x, (6, 9)), 1, 2)

@@ -8,13 +8,12 @@ its arguments and shapes how they are made; whether they do is tried on numbers.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from wrpn_tf.call_arguments import argument, axis_order, zero_padding
+from wrpn_tf.call_arguments import argument, axis_order, slice_entries, zero_padding
 from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import Kind, function_name, kind_of
@@ -62,16 +61,12 @@ def _compute(layers: Sequence[Any], call: LayerCall, error: float) -> bool:
         shape = (2, *(size or _UNKNOWN_SIZE for size in sizes))
         values[key] = generator.integers(-8, 9, shape).astype(np.float32)
     expected = np.asarray(call.invoke(call.layer, values))
-    result = np.asarray(apply_layers(layers, [values[key] for key in call.inputs]))
-    return expected.shape == result.shape and bool(np.abs(result - expected).max() <= error)
-
-
-def apply_layers(layers: Sequence[Any], values: Sequence[Any]) -> Any:
-    """Applies layers one after another, the first one to all values."""
-    result = values[0] if len(values) == 1 else list(values)
+    tensors = [values[key] for key in call.inputs]
+    result: Any = tensors[0] if len(tensors) == 1 else tensors
     for layer in layers:
         result = layer(result)
-    return result
+    result = np.asarray(result)
+    return expected.shape == result.shape and bool(np.abs(result - expected).max() <= error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,23 +170,20 @@ def _resize(call: LayerCall, make: _Maker) -> _Layers:
 
 def _strided_slice(call: LayerCall, make: _Maker) -> _Layers:
     """`x[:, 1::2, ::2]`: pooling over windows of one pixel, perhaps of a cropped image."""
-    _, *sizes = call.input_shapes[0]
-    if make.rank not in (1, 2, 3) or None in sizes or len(call.inputs) > 1:
+    _, *sizes, _ = call.input_shapes[0]
+    entries = slice_entries(call) if len(call.inputs) == 1 else None
+    is_plain = entries is not None and all(isinstance(entry, slice) for entry in entries)
+    if make.rank not in (1, 2, 3) or None in sizes or not is_plain:
         return ()
-    positions = np.arange(2 * math.prod(sizes)).reshape(2, *sizes)
-    taken = np.asarray(call.invoke(call.layer, {call.inputs[0]: positions}))
-    if taken.ndim != positions.ndim:
-        return ()
-    _, *found, _ = (np.unique(index) for index in np.unravel_index(taken.ravel(), positions.shape))
-    steps = tuple(int(index[1] - index[0]) if len(index) > 1 else 1 for index in found)
-    cut = []
-    for index, step, size in zip(found, steps, sizes[:-1], strict=True):
-        start = int(index[0])
-        ends_early = math.ceil((size - start) / step) > len(index)
-        cut.append((start, size - 1 - int(index[-1]) if ends_early else 0))
-    if set(steps) == {1}:
+    taken = [range(size)[entry] for entry, size in zip(entries[1:-1], sizes, strict=True)]
+    steps = tuple(positions.step for positions in taken)
+    if min(map(len, taken)) == 0 or min(steps) < 1 or set(steps) == {1}:
         return ()
     pool = make(f"MaxPooling{make.rank}D", 1, steps)
+    cut = []
+    for positions, size in zip(taken, sizes, strict=True):
+        behind = size - 1 - positions[-1]  # Less than a step is left out by pooling.
+        cut.append((positions[0], behind if behind >= positions.step else 0))
     if not np.any(cut):
         return (pool,)
     crop = make(f"Cropping{make.rank}D", cut[0] if make.rank == 1 else tuple(cut), part="crop")

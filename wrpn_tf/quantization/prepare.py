@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import KERAS, clone_layer, keras_class
-from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
-from wrpn_tf.quantization.operation_layers import apply_layers, layers_for
+from wrpn_tf.model_graph import LayerCall, ModelGraph, OnTensors, rebuild
+from wrpn_tf.quantization.operation_layers import layers_for
 from wrpn_tf.quantization.quantize_registry import (
     SEPARABLE_LAYERS,
     activation_name,
@@ -39,36 +39,32 @@ def prepare(graph: ModelGraph) -> tuple[Any, dict[str, str]]:
         comes from.
     """
     origin: dict[str, str] = {}
-    operations = {call.path: layers_for(call, graph) for call in graph.calls}
 
     def make_layer(call: LayerCall) -> Any:
         rewrite = _rewrite(call)
         if rewrite is not None:
-            return (functools.partial(rewrite, call, graph, origin),)
-        is_chain = keras_class(call.layer) in _PAIRED_LAYERS and len(call.inputs) > 2
-        parts = operations[call.path]
-        if not parts:
-            parts = _in_pairs(call) if is_chain else split_call(call, graph)
+            return (OnTensors(rewrite(call, graph, origin)),)
+        operation = layers_for(call, graph)
+        parts = operation or split_call(call, graph)
         origin.update({part.name: call.path for part in parts})
-        return (functools.partial(_combine, parts),) if is_chain else parts
+        first, *rest = parts
+        return (OnTensors(first), *rest) if operation else parts
 
-    def apply(call: LayerCall, layer: Any, tensors: Mapping[int, Any]) -> Any:
-        if operations[call.path]:  # Layers take none of an operation's arguments.
-            return apply_layers((layer,), [tensors[key] for key in call.inputs])
-        return call.invoke(layer, tensors)
-
-    model, layers = rebuild(graph, make_layer, apply=apply)
+    model, layers = rebuild(graph, make_layer)
     for path, source in graph.layers().items():
         _copy_weights(source, layers[path])
     return model, origin
 
 
-def _rewrite(call: LayerCall) -> Callable[..., Any] | None:
-    """The function that does what a call does, of a layer for which other ones stand."""
+def _rewrite(call: LayerCall) -> _Rewrite | None:
+    """What makes the function that does what a call does, of a layer for which others stand."""
     if _cut_axes(call):
         return _cut
-    is_own = keras_class(call.layer) == type(call.layer).__name__  # no user's class derived of it
-    return _REWRITES.get(keras_class(call.layer)) if is_own else None
+    name = keras_class(call.layer)
+    if name in _PAIRED_LAYERS and len(call.inputs) > 2:
+        return _in_pairs
+    is_own = name == type(call.layer).__name__  # no user's class derived of it
+    return _REWRITES.get(name) if is_own else None
 
 
 def _cut_axes(call: LayerCall) -> list[int]:
@@ -79,17 +75,63 @@ def _cut_axes(call: LayerCall) -> list[int]:
     return [axis for axis, (whole, part) in enumerate(sizes) if whole != part]
 
 
-def _cut(
-    call: LayerCall, graph: ModelGraph, origin: dict[str, str], value: Any, *_: Any, **__: Any
-) -> list[Any]:
+def _cut(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Callable[[Any], Any]:
     """Does by slices what a call of `split` does; its output shapes tell where it cuts."""
     (axis,) = _cut_axes(call)
     ends = [0, *itertools.accumulate(shape[axis] or 0 for shape in call.output_shapes)]
     before = (slice(None),) * axis
-    pieces = [value[(*before, slice(start, end))] for start, end in itertools.pairwise(ends)]
-    for index, piece in enumerate(pieces):
-        _name_operation(piece, f"{call.name}_part{index}", call, graph, origin)
-    return pieces
+
+    def cut(value: Any) -> list[Any]:
+        pieces = [value[(*before, slice(*pair))] for pair in itertools.pairwise(ends)]
+        for index, piece in enumerate(pieces):
+            _name_operation(piece, f"{call.name}_part{index}", call, graph, origin)
+        return pieces
+
+    return cut
+
+
+def _in_pairs(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Callable[[Any], Any]:
+    """Combines tensors two by two, from the first on, as Keras does in one layer."""
+    names = [f"{call.name}_first{n}" for n in range(2, len(call.inputs))]
+    layers = [clone_layer(call.layer, name=name) for name in (*names, call.name)]
+    origin.update({layer.name: call.path for layer in layers})
+    return functools.partial(_combine, layers)
+
+
+def _average(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Callable[[Any], Any]:
+    """Divides the sum of tensors."""
+    count, make = len(call.inputs), graph.flavor.layers.Add
+    layers = [make(name=f"{call.name}_sum{n}", dtype=call.layer.dtype) for n in range(2, count + 1)]
+    origin.update({layer.name: call.path for layer in layers})
+
+    def average(values: Sequence[Any]) -> Any:
+        result = _combine(layers, values) * (1 / count)
+        _name_operation(result, call.name, call, graph, origin)
+        return result
+
+    return average
+
+
+def _scaled_sum(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Callable[[Any], Any]:
+    """Adds a tensor and a multiple of another one, as InceptionResNetV2's blocks do."""
+    add = graph.flavor.layers.Add(name=call.name, dtype=call.layer.dtype)
+    origin[call.name] = call.path
+
+    def scaled_sum(values: Sequence[Any]) -> Any:
+        first, second = values
+        scaled = second * call.layer.scale
+        _name_operation(scaled, f"{call.name}_scaled", call, graph, origin)
+        return add([first, scaled])
+
+    return scaled_sum
+
+
+def _combine(layers: Sequence[Any], values: Sequence[Any]) -> Any:
+    """Applies each layer to what those before it made, and the next tensor."""
+    result, *others = values
+    for layer, value in zip(layers, others, strict=True):
+        result = layer([result, value])
+    return result
 
 
 def _name_operation(
@@ -98,52 +140,16 @@ def _name_operation(
     """Names the operation that made a tensor after the call of the model that it is a part of."""
     operation = result._keras_history[0]
     if graph.flavor is KERAS:  # Its own name may be one of a loaded model's.
+        others = itertools.count(1)  # of a layer that is called again
+        stem = name
+        while name in origin:
+            name = f"{stem}_{next(others)}"
         operation.name = name
     origin[operation.name] = call.path
 
 
-def _average(
-    call: LayerCall, graph: ModelGraph, origin: dict[str, str], values: Sequence[Any]
-) -> Any:
-    """Divides the sum of tensors."""
-    names = [f"{call.name}_sum{n}" for n in range(2, len(values) + 1)]
-    origin.update(dict.fromkeys(names, call.path))
-    layers = [graph.flavor.layers.Add(name=name, dtype=call.layer.dtype) for name in names]
-    result = _combine(layers, values) * (1 / len(values))
-    _name_operation(result, call.name, call, graph, origin)
-    return result
-
-
-def _scaled_sum(
-    call: LayerCall, graph: ModelGraph, origin: dict[str, str], values: Sequence[Any]
-) -> Any:
-    """Adds a tensor and a multiple of another one, as InceptionResNetV2's blocks do."""
-    first, second = values
-    scaled = second * call.layer.scale
-    _name_operation(scaled, f"{call.name}_scaled", call, graph, origin)
-    origin[call.name] = call.path
-    return graph.flavor.layers.Add(name=call.name, dtype=call.layer.dtype)([first, scaled])
-
-
-_REWRITES: dict[str, Callable[..., Any]] = {
-    "Average": _average,
-    "CustomScaleLayer": _scaled_sum,
-}
-
-
-def _in_pairs(call: LayerCall) -> tuple[Any, ...]:
-    """Returns a layer for each tensor but the first: it is combined with all those before it."""
-    count = call.invoke(len, dict.fromkeys(call.inputs))
-    names = [f"{call.name}_first{n}" for n in range(2, count)]
-    return tuple(clone_layer(call.layer, name=name) for name in (*names, call.name))
-
-
-def _combine(layers: Sequence[Any], values: Sequence[Any]) -> Any:
-    """Combines tensors two by two, from the first on, as Keras does in one layer."""
-    result, *others = values
-    for layer, value in zip(layers, others, strict=True):
-        result = layer([result, value])
-    return result
+_Rewrite = Callable[[LayerCall, ModelGraph, dict[str, str]], Callable[[Any], Any]]
+_REWRITES: dict[str, _Rewrite] = {"Average": _average, "CustomScaleLayer": _scaled_sum}
 
 
 def split_call(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:

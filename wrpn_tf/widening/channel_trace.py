@@ -38,8 +38,8 @@ class Adaptation:
         config: Configuration entry -> its new value, given the new widths.
         weights: Name of a weight -> its axes with channels; axes not named keep their length.
         normalized: The channels over which the layer takes statistics, if it does.
-        replacement: Makes what stands for the layer, given the new widths, if a changed
-            configuration is not enough.
+        replacement: Makes what stands for the layer on its tensor alone, given the new widths, if
+            a changed configuration is not enough.
     """
 
     config: Mapping[str, Callable[[WidthOf], Any]] = dataclasses.field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from wrpn_tf import call_arguments
 from wrpn_tf.model_graph import LayerCall, Shape
 from wrpn_tf.widening import channel_trace
 
@@ -49,9 +48,7 @@ def reshaping(trace: ChannelTrace, call: LayerCall) -> None:
         adaptation = Adaptation({"target_shape": new_target})
     else:
         adaptation = Adaptation(
-            replacement=lambda width: call_arguments.OnFirstArgument(
-                flavor.layers.Reshape(new_target(width), name=call.name)
-            )
+            replacement=lambda width: flavor.layers.Reshape(new_target(width), name=call.name)
         )
     trace.adapt(call, adaptation)
     trace.set_output(call, made)

@@ -118,7 +118,7 @@ def resampling(trace: ChannelTrace, call: LayerCall) -> None:
 def padding(trace: ChannelTrace, call: LayerCall) -> None:
     """Padding: zeros along the channels are channels, too, as many as what they are added to needs.
 
-    So does a shortcut to more channels without weights begin and end (option A of He et al., arXiv
+    Shortcuts to more channels are made so where they have no weights (option A of He et al., arXiv
     1512.03385, section 3.3).
     """
     layout = trace.layouts[call.inputs[0]]
@@ -145,11 +145,7 @@ def padding(trace: ChannelTrace, call: LayerCall) -> None:
         first = 2 if call.layer.data_format == "channels_first" else 1
         adaptation = Adaptation({"padding": lambda width: new_amounts(width)[first : first + 2]})
     else:
-        adaptation = Adaptation(
-            replacement=lambda width: call_arguments.OnFirstArgument(
-                _zero_padding(flavor, new_amounts(width))
-            )
-        )
+        adaptation = Adaptation(replacement=lambda width: _zero_padding(flavor, new_amounts(width)))
     trace.adapt(call, adaptation)
     trace.set_output(call, Layout(axis, (*before.parts, *layout.parts, *after.parts)))
 
@@ -218,10 +214,10 @@ def slicing(trace: ChannelTrace, call: LayerCall) -> None:
         return
     before, kept, _ = trace.cut(layout, (start, stop - start, size - stop))
 
-    def wider_slice(width: channel_trace.WidthOf) -> call_arguments.OnFirstArgument:
+    def wider_slice(width: channel_trace.WidthOf) -> Callable[[Any], Any]:
         first = width(before)
         wide = (*entries[:index], slice(first, first + width(kept)), *entries[index + 1 :])
-        return call_arguments.OnFirstArgument(operator.itemgetter(wide))
+        return operator.itemgetter(wide)
 
     trace.adapt(call, Adaptation(replacement=wider_slice))
     trace.set_output(call, kept.moved(axis))
@@ -240,13 +236,11 @@ def splitting(trace: ChannelTrace, call: LayerCall) -> None:
     if sum(sizes) != total or not layout.is_plain:
         blocking(trace, call)
         return
-    pieces = trace.cut(layout, sizes)
+    pieces, flavor = trace.cut(layout, sizes), trace.graph.flavor
     trace.adapt(
         call,
         Adaptation(
-            replacement=lambda width: call_arguments.OnFirstArgument(
-                _split(trace.graph.flavor, [width(piece) for piece in pieces], axis)
-            )
+            replacement=lambda width: _split(flavor, [width(piece) for piece in pieces], axis)
         ),
     )
     trace.layouts.update(zip(call.outputs, pieces, strict=True))

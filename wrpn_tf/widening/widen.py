@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf import keras_flavor
-from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
+from wrpn_tf.model_graph import LayerCall, ModelGraph, OnTensors, rebuild
 from wrpn_tf.widening import channel_trace, function_preservation, width_plan
 
 
@@ -128,7 +128,8 @@ def widen(
     """Does what `widen_model` says, with arguments that were checked.
 
     Returns:
-        The wider model, and its layers by their paths in `model`.
+        The wider model, and its layers by their paths in `model`, without what stands for
+        operations that knew their number of channels.
 
     Raises:
         TypeError, ValueError: As `widen_model`, for the model and what it does not allow.
@@ -154,7 +155,7 @@ def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:
     def make_layer(call: LayerCall) -> Any:
         adaptation = plan.trace.adaptations.get(call.path, channel_trace.Adaptation())
         if adaptation.replacement is not None:
-            return adaptation.replacement(plan.width)
+            return OnTensors(adaptation.replacement(plan.width))
         if not isinstance(call.layer, graph.flavor.layers.Layer):
             return call.layer
         changes = {entry: value(plan.width) for entry, value in adaptation.config.items()}
@@ -174,7 +175,8 @@ def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:
             )
         return tensor
 
-    return rebuild(graph, make_layer, check_shape)
+    model, made = rebuild(graph, make_layer, check_shape)
+    return model, {path: layer for path, layer in made.items() if not isinstance(layer, OnTensors)}
 
 
 def _copy_data_statistics(graph: ModelGraph, layers: Mapping[str, Any]) -> None:
