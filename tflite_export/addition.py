@@ -52,20 +52,12 @@ def add(
     if min(scales) <= 0:
         raise ValueError(f"The scales of a sum must be positive, got {scales}.")
     a, b = (np.asarray(x).astype(np.int64) for x in (first, second))
-    combine = _xnnpack if kernel == "xnn" else _builtin
-    return combine(a, b, *scales, sign=sign)
+    return _xnnpack(a, b, scales, sign) if kernel == "xnn" else _builtin(a, b, scales, sign)
 
 
-def _builtin(
-    a: Integers,
-    b: Integers,
-    a_scale: np.float32,
-    b_scale: np.float32,
-    y_scale: np.float32,
-    *,
-    sign: int,
-) -> Integers:
+def _builtin(a: Integers, b: Integers, scales: list[np.float32], sign: int) -> Integers:
     """Both inputs in units of 2 * max(scales) / 2^20, then the sum, each rounded twice."""
+    a_scale, b_scale, y_scale = scales
     twice = 2.0 * np.float64(max(a_scale, b_scale))
     ratios = (a_scale / twice, b_scale / twice, twice / (2.0**_LEFT_SHIFT * np.float64(y_scale)))
     (am, ashift), (bm, bshift), (ym, yshift) = (quantize_multiplier(r) for r in ratios)
@@ -75,16 +67,9 @@ def _builtin(
     return divide_half_away(doubling_high_multiply(shifted, ym), np.maximum(-yshift, 0))
 
 
-def _xnnpack(
-    a: Integers,
-    b: Integers,
-    a_scale: np.float32,
-    b_scale: np.float32,
-    y_scale: np.float32,
-    *,
-    sign: int,
-) -> Integers:
+def _xnnpack(a: Integers, b: Integers, scales: list[np.float32], sign: int) -> Integers:
     """Multipliers of 21 bits, one rounding, halves up."""
+    a_scale, b_scale, y_scale = scales
     ratios = (np.float32(a_scale / y_scale), np.float32(b_scale / y_scale))
     shift = 20 - (int(np.frexp(max(ratios))[1]) - 1)
     am, bm = (int(np.rint(np.ldexp(np.float64(r), shift))) for r in ratios)

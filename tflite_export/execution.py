@@ -110,8 +110,7 @@ def _run(
     if isinstance(operation, (Conv2D, FullyConnected)):
         return _round_sums(operation, _sums(operation, x, target), scales[0], target, kernel)
     if isinstance(operation, Add):
-        output_scale, sign = target.scale, operation.sign
-        total = add(kernel, x, sources[1], scales[0], scales[1], output_scale, sign=sign)
+        total = add(kernel, x, sources[1], scales[0], scales[1], target.scale, sign=operation.sign)
         return np.clip(total, lowest_level(operation, target), target.high)
     if isinstance(operation, Multiply):
         product = multiply(x, sources[1], scales[0], scales[1], target.scale)

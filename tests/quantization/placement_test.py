@@ -415,6 +415,8 @@ def test_an_input_that_is_padded_first_is_rounded(flavor, listed):
         (lambda L, x: L.ReLU(6.0)(x + 3.0) * (1 / 6), True),
         (lambda L, x: L.Activation("tanh")(x), True),
         (lambda L, x: L.LeakyReLU()(x), True),
+        (lambda L, x: x + x, True),
+        (lambda L, x: x - x, False),
         (lambda L, x: x - 0.25, False),
         (lambda L, x: x * -1.0, False),
         (lambda L, x: L.Activation("tanh")(x - 1.0), False),

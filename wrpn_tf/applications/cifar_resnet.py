@@ -8,7 +8,6 @@ Mishra & Marr, "WRPN & Apprentice" (arXiv 1803.00227), Tables 1-4: ResNet-44, Re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 from wrpn_tf.applications.construction import close_network, open_network, pooled, predictions
@@ -17,7 +16,6 @@ _FILTERS = (16, 32, 64)
 _EXPANSION = 4  # of a bottleneck's last convolution
 _LAYERS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
 _SHORTCUTS = ("projection", "zero_padding")
-_Shortcut = Callable[[Any, Any, int, int, str], Any]
 _MIN_SIZE = 4  # the third stage sees a quarter of the image's sides
 
 
@@ -83,15 +81,17 @@ def CIFARResNet(
     layers = flavor.keras.layers
     x = _conv_bn(layers, image, _FILTERS[0], 3, 1, "stem_conv", "stem_bn")
     x = layers.ReLU(name="stem_relu")(x)
-    channels = _FILTERS[0]
     add_block = {"basic": _basic_block, "bottleneck": _bottleneck_block}[block]
     make_shortcut = {"projection": _projection, "zero_padding": _zero_padding}[shortcut]
     for stage, filters in enumerate(_FILTERS, start=1):
+        out_channels = filters * _EXPANSION if block == "bottleneck" else filters
         for index in range(blocks):
             strides = 2 if stage > 1 and index == 0 else 1
-            x, channels = add_block(
-                layers, x, channels, filters, strides, make_shortcut, f"stage{stage}_block{index}"
-            )
+            stem = f"stage{stage}_block{index}"
+            short = x
+            if x.shape[-1] != out_channels or strides > 1:
+                short = make_shortcut(layers, x, out_channels, strides, f"{stem}_shortcut")
+            x = add_block(layers, x, short, filters, strides, stem)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         x = predictions(flavor, x, classes, classifier_activation)
@@ -158,58 +158,26 @@ def _blocks_per_stage(depth: int, block: str) -> int:
     return blocks
 
 
-def _basic_block(
-    layers: Any,
-    x: Any,
-    channels: int,
-    filters: int,
-    strides: int,
-    make_shortcut: _Shortcut,
-    name: str,
-) -> tuple[Any, int]:
-    """Returns the output of two 3x3 convolutions beside a shortcut, and its channels."""
-    shortcut = _shortcut(layers, x, channels, filters, strides, make_shortcut, name)
+def _basic_block(layers: Any, x: Any, short: Any, filters: int, strides: int, name: str) -> Any:
+    """Returns the output of two 3x3 convolutions beside a shortcut."""
     x = _conv_bn(layers, x, filters, 3, strides, f"{name}_conv1", f"{name}_bn1")
     x = layers.ReLU(name=f"{name}_relu1")(x)
     x = _conv_bn(layers, x, filters, 3, 1, f"{name}_conv2", f"{name}_bn2")
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return layers.ReLU(name=f"{name}_relu2")(x), filters
+    x = layers.Add(name=f"{name}_add")([short, x])
+    return layers.ReLU(name=f"{name}_relu2")(x)
 
 
 def _bottleneck_block(
-    layers: Any,
-    x: Any,
-    channels: int,
-    filters: int,
-    strides: int,
-    make_shortcut: _Shortcut,
-    name: str,
-) -> tuple[Any, int]:
-    """Returns the output of 1x1, 3x3 (strided), 1x1 beside a shortcut, and its channels."""
-    wide = _EXPANSION * filters
-    shortcut = _shortcut(layers, x, channels, wide, strides, make_shortcut, name)
+    layers: Any, x: Any, short: Any, filters: int, strides: int, name: str
+) -> Any:
+    """Returns the output of 1x1, 3x3 (strided), 1x1 beside a shortcut."""
     x = _conv_bn(layers, x, filters, 1, 1, f"{name}_conv1", f"{name}_bn1")
     x = layers.ReLU(name=f"{name}_relu1")(x)
     x = _conv_bn(layers, x, filters, 3, strides, f"{name}_conv2", f"{name}_bn2")
     x = layers.ReLU(name=f"{name}_relu2")(x)
-    x = _conv_bn(layers, x, wide, 1, 1, f"{name}_conv3", f"{name}_bn3")
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return layers.ReLU(name=f"{name}_relu3")(x), wide
-
-
-def _shortcut(
-    layers: Any,
-    x: Any,
-    channels: int,
-    out_channels: int,
-    strides: int,
-    make_shortcut: _Shortcut,
-    name: str,
-) -> Any:
-    """Returns `x` where its shape fits the block's output, what is made of it elsewhere."""
-    if channels == out_channels and strides == 1:
-        return x
-    return make_shortcut(layers, x, out_channels, strides, f"{name}_shortcut")
+    x = _conv_bn(layers, x, _EXPANSION * filters, 1, 1, f"{name}_conv3", f"{name}_bn3")
+    x = layers.Add(name=f"{name}_add")([short, x])
+    return layers.ReLU(name=f"{name}_relu3")(x)
 
 
 def _projection(layers: Any, x: Any, out_channels: int, strides: int, name: str) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 from wrpn_tf.model_graph import LayerCall, ModelGraph
 from wrpn_tf.quantization.quantize_registry import (
     Kind,
+    function_name,
     fused_relu_limit,
     has_unit_range,
     is_elementwise,
@@ -177,10 +178,7 @@ def _combined(combine: Callable[..., float], sources: list[Rounding]) -> float |
 
 def _is_sum(call: LayerCall) -> bool:
     """Whether a call adds tensors to each other (and not a constant to one)."""
-    name = type(call.layer).__name__
-    if name == "TFOpLambda":
-        name = call.layer.get_config()["function"].rpartition(".")[2].capitalize()
-    return len(call.inputs) > 1 and name in ("Add", "Subtract")
+    return len(call.inputs) > 1 and function_name(call.layer) in ("Add", "Subtract")
 
 
 def _keeps_range(call: LayerCall) -> bool:
@@ -197,8 +195,8 @@ def _keeps_sign(call: LayerCall, sources: list[Rounding]) -> bool:
         column = values.reshape(-1, *(1 for _ in call.input_shapes[0][1:]))
         return bool(np.min(call.invoke(call.layer, {call.inputs[0]: column})) >= 0)
     keeps = ("Add", "Multiply", "Average", "Maximum", "Minimum", "GlobalAveragePooling")
-    is_merge = len(call.inputs) > 1 or "Pooling" in type(call.layer).__name__
-    name = type(call.layer).__name__
+    name = function_name(call.layer)
+    is_merge = len(call.inputs) > 1 or "Pooling" in name
     return is_merge and name.startswith(keeps)
 
 
