@@ -125,9 +125,13 @@ def test_refuses_several_outputs_and_a_dictionary(flavor, classifier):
             Distiller(classifier(2), several)
 
 
-def test_refuses_a_single_class(classifier):
-    with pytest.raises(ValueError, match=r"at least 2 classes .* got outputs of shape \(None, 1\)"):
-        Distiller(classifier(1, classes=1), classifier(2, classes=1))
+def test_refuses_outputs_of_unknown_size(flavor, classifier):
+    inputs = flavor.keras.Input((None, 4))
+    outputs = flavor.keras.layers.Permute((2, 1))(flavor.keras.layers.Dense(4)(inputs))
+    unknown = flavor.keras.Model(inputs, outputs)
+    message = r"`teacher` must end in logits or .* of known size, got outputs of shape .*4, None\)"
+    with pytest.raises(ValueError, match=message):
+        Distiller(classifier(1), unknown)
 
 
 def test_refuses_models_without_trainable_weights(classifier):

@@ -7,6 +7,7 @@ import pytest
 
 import wrpn_tf
 from wrpn_tf.training import Distiller, model_outputs
+from wrpn_tf.training.distributions import BERNOULLI, CATEGORICAL
 
 
 @pytest.fixture
@@ -33,10 +34,18 @@ def images():
     return x, np.argmax(x[:, :3, :, 0].sum(axis=2), axis=1)
 
 
-@pytest.mark.parametrize(("activation", "kind"), [(None, "logits"), ("softmax", "probabilities")])
-def test_the_outputs_of_quantized_models_are_found_out(float_model, activation, kind):
+@pytest.mark.parametrize(
+    ("activation", "distribution", "kind"),
+    [
+        (None, CATEGORICAL, "logits"),
+        ("softmax", CATEGORICAL, "probabilities"),
+        (None, BERNOULLI, "logits"),
+        ("sigmoid", BERNOULLI, "probabilities"),
+    ],
+)
+def test_the_outputs_of_quantized_models_are_found_out(float_model, activation, distribution, kind):
     student = wrpn_tf.quantize_model(float_model(activation))
-    assert model_outputs.output_kind(student, "auto", "student") == kind
+    assert model_outputs.output_kind(student, "auto", "student", distribution) == kind
 
 
 def test_scheme_c_starts_from_the_float_weights_and_trains_them(

@@ -4,7 +4,8 @@ L = alpha H(y, p_T) + beta H(y, p_A) + gamma H(z_T, p_A)
 
 y labels, p_T and p_A the softmax outputs of teacher and student (apprentice), z_T the teacher's
 logits, H(a, b) = -sum_classes a log b. z_T enters as softmax(z_T / temperature): a cross entropy of
-raw logits has no lower bound.
+raw logits has no lower bound. Outputs that each say yes or no have a sigmoid instead, and
+H(a, b) = -a log b - (1 - a) log(1 - b): what a softmax of the logits 0 and z gives.
 
 Source: Mishra & Marr, "Apprentice", arXiv 1711.05852.
 
@@ -16,45 +17,52 @@ from __future__ import annotations
 import types
 from typing import Any
 
-LOGITS = "logits"
-PROBABILITIES = "probabilities"
-
-# Keras' own floor for the probabilities in a cross entropy (`keras.config.epsilon`).
-_EPSILON = 1e-7
+from wrpn_tf.training.distributions import LOGITS, PROBABILITIES, Distribution
 
 
-def convert_outputs(outputs: Any, kind: str, wanted: str, ops: types.ModuleType) -> Any:
+def convert_outputs(
+    outputs: Any, kind: str, wanted: str, distribution: Distribution, ops: types.ModuleType
+) -> Any:
     """Returns logits as probabilities or the reverse, or `outputs` if they are `wanted` already.
 
-    Logits of probabilities are log(max(p, 1e-7)), whose softmax is p again to within 1e-7 per
-    class.
+    Probabilities below 1e-7 count as 1e-7 where logits are made of them; those logits' softmax or
+    sigmoid is the probabilities again to within 1e-7 each.
 
     Args:
         outputs: Shape (..., classes).
         kind: `"logits"` or `"probabilities"`: what `outputs` are.
         wanted: `"logits"` or `"probabilities"`.
+        distribution: Of what they are.
         ops: The flavour's array operations.
     """
     if kind == wanted:
         return outputs
-    if wanted == PROBABILITIES:
-        return ops.softmax(outputs)
-    return ops.log(ops.maximum(outputs, _EPSILON))
+    convert = distribution.probabilities if wanted == PROBABILITIES else distribution.logits
+    return convert(outputs, ops)
 
 
-def soft_targets(outputs: Any, kind: str, temperature: float, ops: types.ModuleType) -> Any:
-    """Returns softmax(z_T / temperature), through which no gradient flows; shape as `outputs`.
+def soft_targets(
+    outputs: Any,
+    kind: str,
+    temperature: float,
+    distribution: Distribution,
+    ops: types.ModuleType,
+) -> Any:
+    """Returns the probabilities of z_T / temperature; shape as `outputs`.
+
+    No gradient flows through them.
 
     Args:
         outputs: The teacher's outputs, shape (..., classes).
         kind: `"logits"` or `"probabilities"`: what `outputs` are.
         temperature: 1 leaves the teacher's probabilities as they are, more evens them out.
+        distribution: Of what they are.
         ops: The flavour's array operations.
     """
     if kind == PROBABILITIES and temperature == 1:
         return ops.stop_gradient(outputs)
-    logits = convert_outputs(outputs, kind, LOGITS, ops)
-    return ops.stop_gradient(ops.softmax(logits / temperature))
+    logits = convert_outputs(outputs, kind, LOGITS, distribution, ops)
+    return ops.stop_gradient(distribution.probabilities(logits / temperature, ops))
 
 
 def loss_terms(
@@ -65,6 +73,7 @@ def loss_terms(
     teacher_kind: str,
     student_kind: str,
     temperature: float,
+    distribution: Distribution,
     ops: types.ModuleType,
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the (targets, predictions) of which L takes the three cross entropies.
@@ -73,12 +82,14 @@ def loss_terms(
     outputs are made float32 first.
 
     Args:
-        labels: Class indices, one-hot or soft labels.
+        labels: Class indices, one-hot or soft labels; for yes and no numbers from 0 to 1, with the
+            outputs' shape or without its last axis of size 1.
         teacher_outputs: Shape (..., classes).
         student_outputs: The same shape.
         teacher_kind: `"logits"` or `"probabilities"`.
         student_kind: `"logits"` or `"probabilities"`.
         temperature: Divides the teacher's logits.
+        distribution: Of what both outputs are.
         ops: The flavour's array operations.
 
     Returns:
@@ -86,9 +97,12 @@ def loss_terms(
     """
     teacher_outputs = _at_least_float32(teacher_outputs, ops)
     student_outputs = _at_least_float32(student_outputs, ops)
-    targets = soft_targets(teacher_outputs, teacher_kind, temperature, ops)
+    targets = soft_targets(teacher_outputs, teacher_kind, temperature, distribution, ops)
+    teacher_outputs = convert_outputs(
+        teacher_outputs, teacher_kind, student_kind, distribution, ops
+    )
     return {
-        "teacher": (labels, convert_outputs(teacher_outputs, teacher_kind, student_kind, ops)),
+        "teacher": (labels, teacher_outputs),
         "student": (labels, student_outputs),
         "distillation": (targets, student_outputs),
     }

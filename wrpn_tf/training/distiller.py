@@ -34,7 +34,8 @@ class Distiller:
     L = alpha H(y, p_T) + beta H(y, p_A) + gamma H(softmax(z_T / temperature), p_A) + regularisation
 
     y labels, p_T and p_A the softmax outputs of teacher and student, z_T the teacher's logits, H
-    the cross entropy, averaged over the batch with its sample weights. `fit` and `evaluate` report
+    the cross entropy, averaged over the batch with its sample weights. Outputs that say yes or no
+    have a sigmoid in place of the softmax and the binary cross entropy. `fit` and `evaluate` report
     L as `loss` and the unweighted cross entropies as `teacher_loss`, `student_loss`,
     `distillation_loss`. No gradient flows through z_T, which is a target.
 
@@ -79,10 +80,12 @@ class Distiller:
 
     Args:
         student: Functional or Sequential classifier with one output: logits or softmax
-            probabilities of at least two classes over the last axis. An ordinary Keras model,
-            quantized or not.
+            probabilities of classes over the last axis; or a single logit or sigmoid, which says
+            yes or no; or several sigmoids (several labels for an example). An ordinary Keras
+            model, quantized or not.
         teacher: The same, of the same Keras, with inputs and outputs of the same shapes. It is
-            never changed under B and C.
+            never changed under B and C. Of several yes and no one of the two models may give
+            logits, the other must end in a sigmoid.
         scheme: `"A"`, `"B"` or `"C"`.
         alpha: Weight of the teacher's own loss, >= 0; under scheme A > 0.
         beta: Weight of the student's loss on the labels, >= 0.
@@ -90,7 +93,8 @@ class Distiller:
         temperature: > 0. Divides z_T only, so 1 is the paper's loss; low-precision students lose
             accuracy at high temperatures.
         student_outputs: `"logits"`, `"probabilities"`, or `"auto"`: found out by running the
-            student on four random examples. What is said is checked in the same way.
+            student on four random examples, for yes and no by its last activation. What is said is
+            checked in the same way.
         teacher_outputs: Likewise for the teacher; it may differ from the student's.
         region_precision: Trains a quantized student with fewer bits for the unimportant parts of
             each image: `distiller.student` is then `wrpn_tf.apply_regions(student,
@@ -136,9 +140,11 @@ class Distiller:
             with strategy_scope(student):
                 student = apply_regions(student, region_precision)
         flavor = check_models(student, teacher, scheme)
+        distribution = model_outputs.output_distribution(student, teacher)
+        output_kind = model_outputs.output_kind
         kinds = {
-            "student_kind": model_outputs.output_kind(student, student_outputs, "student"),
-            "teacher_kind": model_outputs.output_kind(teacher, teacher_outputs, "teacher"),
+            "student_kind": output_kind(student, student_outputs, "student", distribution),
+            "teacher_kind": output_kind(teacher, teacher_outputs, "teacher", distribution),
         }
         trained = (student, teacher) if scheme == "A" else (student,)
         # The policy makes `compile` scale the loss of a float16 student. Its layers cast their own
@@ -154,6 +160,7 @@ class Distiller:
             teacher=teacher,
             label_rule=None,
             weights={"teacher": alpha, "student": beta, "distillation": gamma},
+            distribution=distribution,
             kinds=kinds,
             regions=RegionMetrics(student),
             options={
@@ -190,11 +197,13 @@ class Distiller:
             optimizer: As for any model. None: `"rmsprop"`, Keras' default; under scheme C Adam with
                 the learning rate 1e-4. Under scheme C a name is refused, as it says no learning
                 rate.
-            loss: H. None: the cross entropy that the labels ask for (indices, one-hot or soft). The
-                names `"categorical_crossentropy"` and `"sparse_categorical_crossentropy"` mean the
-                one for the student's kind of outputs; a loss object must say `from_logits` rightly.
-                Any other loss of labels and outputs takes the place of H in the teacher's and the
-                student's terms, and labels are then not checked for range.
+            loss: H. None: the cross entropy that the outputs and the labels ask for (indices,
+                one-hot or soft; for yes and no 0, 1 or between). The names
+                `"categorical_crossentropy"`, `"sparse_categorical_crossentropy"` and
+                `"binary_crossentropy"` mean the one for the student's kind of outputs; a loss
+                object must say `from_logits` rightly. Any other loss of labels and outputs takes
+                the place of H in the teacher's and the student's terms, and labels are then not
+                checked for range.
             **kwargs: As for `Model.compile`: `metrics`, `weighted_metrics`, `steps_per_execution`,
                 `jit_compile`, `run_eagerly`... Metrics see the student's outputs.
 
@@ -209,8 +218,9 @@ class Distiller:
             )
         hidden = self._untracked
         kind, shape = hidden.kinds["student_kind"], tuple(self.student.outputs[0].shape)
-        of_labels, hidden.label_rule = losses.label_loss(loss, kind, shape, hidden.flavor)
-        of_targets = losses.distillation_loss(of_labels, kind, hidden.flavor)
+        distribution, flavor = hidden.distribution, hidden.flavor
+        of_labels, hidden.label_rule = losses.label_loss(loss, kind, distribution, shape, flavor)
+        of_targets = losses.distillation_loss(of_labels, kind, distribution, flavor)
         hidden.losses = {"teacher": of_labels, "student": of_labels, "distillation": of_targets}
         with strategy_scope(self.student):
             super().compile(self._optimizer(optimizer), **self._loss_arguments(), **kwargs)
@@ -285,6 +295,7 @@ class Distiller:
             teacher_outputs,
             student_outputs,
             temperature=hidden.options["temperature"],
+            distribution=hidden.distribution,
             ops=self._ops,
             **hidden.kinds,
         )

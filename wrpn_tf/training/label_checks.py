@@ -10,6 +10,7 @@ import numpy as np
 
 SPARSE = "sparse"  # class indices
 DENSE = "dense"  # one-hot or soft
+BINARY = "binary"  # no (0), yes (1), or between
 _EITHER = "either"
 _UNCHECKED = "unchecked"  # for a loss of the user's own, labels may mean anything
 
@@ -24,7 +25,7 @@ def label_kind(label_shape: Any, output_shape: Any) -> str | None:
     Args:
         label_shape: (batch, ...), or (batch, ..., 1), or (batch, ..., classes); dimensions may be
             None.
-        output_shape: (batch, ..., classes), at least 2 classes.
+        output_shape: (batch, ..., classes).
     """
     if not len(label_shape):
         return None
@@ -45,7 +46,7 @@ class LabelRule:
 
     Attributes:
         output_shape: The student's output shape with batch dimension.
-        kind: `"sparse"`, `"dense"`, `"either"`, or `"unchecked"`.
+        kind: `"sparse"`, `"dense"`, `"either"`, `"binary"`, or `"unchecked"`.
     """
 
     output_shape: tuple[int | None, ...]
@@ -62,7 +63,7 @@ class LabelRule:
         return self.output_shape[-1]
 
     def kind_of(self, shape: Any) -> str | None:
-        """Returns `"sparse"`, `"dense"` or, for labels that are not checked, None.
+        """Returns `"sparse"`, `"dense"`, `"binary"` or, for labels that are not checked, None.
 
         Raises:
             ValueError: If labels of that shape fit neither the outputs nor the loss.
@@ -70,10 +71,19 @@ class LabelRule:
         if self.kind == _UNCHECKED:
             return None
         kind = label_kind(shape, self.output_shape)
+        # The last axis of a single output may be there or not.
+        if self.kind == BINARY and kind == (SPARSE if self.num_classes == 1 else DENSE):
+            return BINARY
         if kind is None or self.kind not in (_EITHER, kind):
             sparse = f"class indices of shape {self.output_shape[:-1]}"
             dense = f"one-hot or soft labels of shape {self.output_shape}"
-            wanted = {SPARSE: sparse, DENSE: dense, _EITHER: f"{sparse} or {dense}"}[self.kind]
+            binary = f"numbers from 0 to 1 of shape {self.output_shape}"
+            wanted = {
+                SPARSE: sparse,
+                DENSE: dense,
+                BINARY: binary,
+                _EITHER: f"{sparse} or {dense}",
+            }[self.kind]
             raise ValueError(f"`y` must hold {wanted}, got labels of shape {tuple(shape)}.")
         return kind
 
@@ -103,6 +113,8 @@ def check_arrays(x: Any, y: Any, sample_weight: Any, rule: LabelRule, prefix: st
             _check_indices(labels, rule.num_classes, prefix)
         elif kind == DENSE:
             _check_distributions(labels, prefix)
+        elif kind == BINARY:
+            _check_shares(labels, prefix)
 
 
 def check_batch(x: Any, y: Any, sample_weight: Any, rule: LabelRule) -> tuple[Any, Any, Any]:
@@ -140,6 +152,8 @@ def check_batch(x: Any, y: Any, sample_weight: Any, rule: LabelRule) -> tuple[An
             checks.append(_assert_indices(y, rule.num_classes))
         elif kind == DENSE:
             checks.append(_assert_distributions(y))
+        elif kind == BINARY:
+            checks.append(_assert_shares(y))
     with tf.control_dependencies([check for check in checks if check is not None]):
         return tf.nest.map_structure(
             lambda t: tf.identity(t) if isinstance(t, tf.Tensor) else t, (x, y, sample_weight)
@@ -192,6 +206,15 @@ def _check_distributions(labels: np.ndarray, prefix: str) -> None:
         )
 
 
+def _check_shares(labels: np.ndarray, prefix: str) -> None:
+    wrong = (labels < 0) | (labels > 1)
+    if wrong.any():
+        raise ValueError(
+            f"{prefix}`y` must hold 0 for no, 1 for yes, or numbers between, got "
+            f"{labels[wrong][0]} ({wrong.sum()} of {labels.size} labels are wrong)."
+        )
+
+
 def _assert(condition: Any, *message: Any) -> Any:
     import tensorflow as tf
 
@@ -224,3 +247,12 @@ def _assert_distributions(labels: Any) -> Any:
         "and a sum that is off by",
         error,
     )
+
+
+def _assert_shares(labels: Any) -> Any:
+    import tensorflow as tf
+
+    shares = tf.cast(labels, tf.float32)
+    low, high = tf.reduce_min(shares), tf.reduce_max(shares)
+    message = "`y` must hold 0 for no, 1 for yes, or numbers between, got values from"
+    return _assert((low >= 0) & (high <= 1), message, low, "to", high)

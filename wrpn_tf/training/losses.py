@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from wrpn_tf.keras_flavor import KerasFlavor
-from wrpn_tf.training.apprentice_loss import LOGITS
-from wrpn_tf.training.label_checks import DENSE, SPARSE, LabelRule
+from wrpn_tf.training.distributions import BERNOULLI, LOGITS, Distribution
+from wrpn_tf.training.label_checks import BINARY, DENSE, SPARSE, LabelRule
 
 _MEANS = ("auto", "sum_over_batch_size", "mean", "mean_with_sample_weight")
 # Keras' losses by the labels they take; a string or a function of Keras' own stands for its class.
-_CLASSES = {"CategoricalCrossentropy": DENSE, "SparseCategoricalCrossentropy": SPARSE}
+_CLASSES = {
+    "BinaryCrossentropy": BINARY,
+    "CategoricalCrossentropy": DENSE,
+    "SparseCategoricalCrossentropy": SPARSE,
+}
 _CLASS_OF_NAME = {
+    "binary_crossentropy": "BinaryCrossentropy",
     "categorical_crossentropy": "CategoricalCrossentropy",
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
     **{name: name for name in _CLASSES},
@@ -19,24 +24,31 @@ _CLASS_OF_NAME = {
 
 
 def label_loss(
-    loss: Any, kind: str, output_shape: tuple[int | None, ...], flavor: KerasFlavor
+    loss: Any,
+    kind: str,
+    distribution: Distribution,
+    output_shape: tuple[int | None, ...],
+    flavor: KerasFlavor,
 ) -> tuple[Any, LabelRule]:
     """Returns H(y, p) as a loss object or function of Keras, and what it asks of the labels.
 
     Args:
-        loss: What the user gave to `compile`. None: the cross entropy that the labels' shape asks
-            for. A name, or a function of Keras, of either cross entropy: that one, for outputs of
-            `kind`. A loss object, another name or a callable: as it is.
+        loss: What the user gave to `compile`. None: the cross entropy that the outputs and the
+            labels' shape ask for. A name, or a function of Keras, of a cross entropy: that one, for
+            outputs of `kind`. A loss object, another name or a callable: as it is.
         kind: `"logits"` or `"probabilities"`: what the student puts out.
+        distribution: Of what.
         output_shape: The student's output shape, with batch dimension.
         flavor: The student's Keras.
 
     Raises:
-        ValueError: If the loss is for several outputs, expects the other kind of outputs, or does
-            not average over the batch.
+        ValueError: If the loss is for several outputs, expects another kind or distribution of
+            outputs, or does not average over the batch.
     """
     from_logits = kind == LOGITS
     losses = flavor.keras.losses
+    if loss is None and distribution is BERNOULLI:
+        loss = losses.BinaryCrossentropy(from_logits=from_logits)
     if loss is None:
         return _loss_by_labels(from_logits, flavor), LabelRule(output_shape)
     if isinstance(loss, list | tuple | dict):
@@ -46,9 +58,7 @@ def label_loss(
         )
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
     if name in _CLASS_OF_NAME and loss in (name, getattr(losses, name)):
-        class_name = _CLASS_OF_NAME[name]
-        loss = getattr(losses, class_name)(from_logits=from_logits)
-        return loss, LabelRule(output_shape, _CLASSES[class_name])
+        loss = getattr(losses, _CLASS_OF_NAME[name])(from_logits=from_logits)
     loss = losses.get(loss)
     if not isinstance(loss, losses.Loss):
         return loss, LabelRule.unchecked(output_shape)
@@ -56,17 +66,24 @@ def label_loss(
     label_kind = _CLASSES.get(type(loss).__name__)
     if label_kind is None:
         return loss, LabelRule.unchecked(output_shape)
+    if (label_kind == BINARY) != (distribution is BERNOULLI):
+        raise ValueError(
+            f"`loss` must be a cross entropy for a {distribution.activation} or its logits, got "
+            f"{type(loss).__name__} for outputs of shape {output_shape}. Where several outputs "
+            "each say yes or no, end the student or the teacher in a sigmoid."
+        )
     return loss, LabelRule(output_shape, label_kind)
 
 
-def distillation_loss(label_loss: Any, kind: str, flavor: KerasFlavor) -> Any:
+def distillation_loss(
+    label_loss: Any, kind: str, distribution: Distribution, flavor: KerasFlavor
+) -> Any:
     """Returns H(z_T, p_A) as a loss object, averaged as the labels' loss is."""
     options = {}
     if isinstance(label_loss, flavor.keras.losses.Loss):
         options["reduction"] = label_loss.reduction
-    return flavor.keras.losses.CategoricalCrossentropy(
-        from_logits=kind == LOGITS, name="distillation", **options
-    )
+    cross_entropy = getattr(flavor.keras.losses, distribution.cross_entropy)
+    return cross_entropy(from_logits=kind == LOGITS, name="distillation", **options)
 
 
 def _loss_by_labels(from_logits: bool, flavor: KerasFlavor) -> Any:

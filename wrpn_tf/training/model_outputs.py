@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from wrpn_tf.model_graph import model_graph, structures
-from wrpn_tf.training.apprentice_loss import LOGITS, PROBABILITIES
+from wrpn_tf.quantization.quantize_registry import activation_name, function_name
+from wrpn_tf.training.distributions import (
+    BERNOULLI,
+    CATEGORICAL,
+    LOGITS,
+    PROBABILITIES,
+    Distribution,
+)
 
 _KINDS = ("auto", LOGITS, PROBABILITIES)
 _PROBE_EXAMPLES = 4
@@ -24,7 +31,7 @@ def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
     makes such a model of an HDF5 file of Keras 2.
 
     Raises:
-        ValueError: If the model has several outputs, or not at least two classes on the last axis.
+        ValueError: If the model has several outputs, or one whose last axis has no known size.
     """
     _, outputs = structures(model)
     if not _is_one_tensor(outputs):
@@ -34,10 +41,10 @@ def class_shape(model: Any, argument: str) -> tuple[int | None, ...]:
             "`keras.Model(model.inputs, model.outputs[0])`."
         )
     shape = tuple(model.outputs[0].shape)
-    if len(shape) < 2 or shape[-1] is None or shape[-1] < 2:
+    if len(shape) < 2 or shape[-1] is None:
         raise ValueError(
-            f"`{argument}` must end in logits or softmax probabilities of at least 2 classes on "
-            f"the last axis, got outputs of shape {shape}."
+            f"`{argument}` must end in logits or probabilities over a last axis of known size, "
+            f"got outputs of shape {shape}."
         )
     return shape
 
@@ -66,17 +73,39 @@ def check_same_shapes(student: Any, teacher: Any) -> None:
             )
 
 
-def output_kind(model: Any, said: str, argument: str) -> str:
+def output_distribution(student: Any, teacher: Any) -> Distribution:
+    """Returns what the outputs of both models distribute.
+
+    A single output says yes or no, and so do several where one of the models ends in a sigmoid.
+
+    Raises:
+        ValueError: If a model ends in a softmax, and it or the other one in yes and no.
+    """
+    activations = {"student": _last_activation(student), "teacher": _last_activation(teacher)}
+    is_single = student.outputs[0].shape[-1] == 1
+    if not is_single and "sigmoid" not in activations.values():
+        return CATEGORICAL
+    for argument, activation in activations.items():
+        if activation == "softmax":
+            why = "is 1 for every input" if is_single else "the other model's sigmoid does not fit"
+            raise ValueError(
+                f"`{argument}` must end in logits or a sigmoid, got a softmax, which {why}."
+            )
+    return BERNOULLI
+
+
+def output_kind(model: Any, said: str, argument: str, distribution: Distribution) -> str:
     """Returns `"logits"` or `"probabilities"`: what a model's outputs are.
 
-    The model is run once on four random examples: outputs that are non-negative and sum to 1 over
-    the last axis are probabilities. Where the input shape is not fully known the last activation
-    decides.
+    For classes the model is run once on four random examples: outputs that are non-negative and sum
+    to 1 over the last axis are probabilities. Where the input shape is not fully known, and for
+    yes and no, the last activation decides.
 
     Args:
         model: A Functional or Sequential model with one output.
         said: `"auto"`, or what the user says they are.
         argument: `"student"` or `"teacher"`; used in errors.
+        distribution: Of what they are.
 
     Raises:
         ValueError: If `said` is unknown or does not agree with what was found, or nothing was
@@ -86,14 +115,13 @@ def output_kind(model: Any, said: str, argument: str) -> str:
         names = ", ".join(f'"{kind}"' for kind in _KINDS)
         raise ValueError(f"`{argument}_outputs` must be one of {names}, got {said!r}.")
     activation = _last_activation(model)
-    if activation == "sigmoid":
-        raise ValueError(
-            f"`{argument}` must end in logits or a softmax over the last axis, got a sigmoid: the "
-            "Apprentice loss compares distributions over classes."
-        )
+    if distribution is BERNOULLI:
+        why = "numbers from 0 to 1 may be either"
+        return _kind_by_activation(activation, said, argument, distribution, why)
     outputs = _probe(model)
     if outputs is None:
-        return _kind_by_activation(activation, said, argument)
+        why = "its input shape is not fully known, so that it cannot be tried"
+        return _kind_by_activation(activation, said, argument, distribution, why)
     found = PROBABILITIES if _are_probabilities(outputs) else LOGITS
     _check_agreement(found, said, activation, outputs, argument)
     return found
@@ -119,8 +147,11 @@ def _check_agreement(
         )
 
 
-def _kind_by_activation(activation: str | None, said: str, argument: str) -> str:
-    found = {"softmax": PROBABILITIES, "linear": LOGITS}.get(activation or "")
+def _kind_by_activation(
+    activation: str | None, said: str, argument: str, distribution: Distribution, why: str
+) -> str:
+    kinds = {distribution.activation: PROBABILITIES, "linear": LOGITS}
+    found = kinds.get(activation or "")
     if said != "auto":
         if found not in (None, said):
             raise ValueError(
@@ -130,9 +161,8 @@ def _kind_by_activation(activation: str | None, said: str, argument: str) -> str
         return said
     if found is None:
         raise ValueError(
-            f'`{argument}_outputs` must be "logits" or "probabilities" for this {argument}: its '
-            "input shape is not fully known, so that it cannot be tried, and its last activation "
-            f"is {activation or 'not known'}."
+            f'`{argument}_outputs` must be "logits" or "probabilities" for this {argument}: {why}, '
+            f"and its last activation is {activation or 'not known'}."
         )
     return found
 
@@ -174,10 +204,13 @@ def _last_activation(model: Any) -> str | None:
     while key in graph.producers:
         call = graph.producers[key]
         layer = getattr(call.layer, "layer", call.layer)  # What a quantizing wrapper wraps.
-        if type(layer).__name__ == "Softmax":
-            return "softmax"
-        name = getattr(getattr(layer, "activation", None), "__name__", None)
-        if type(layer).__name__ != "Activation" or name != "linear":
+        function = function_name(layer).lower()
+        if function in (CATEGORICAL.activation, BERNOULLI.activation):
+            return function
+        if not hasattr(layer, "activation"):
+            return None
+        name = activation_name(layer)
+        if function != "activation" or name != "linear":
             return name
         key = call.inputs[0]
     return None
