@@ -45,6 +45,7 @@ from wrpn_tf.quantization.quantize_registry import (
     function_name,
     fused_relu_limit,
     is_elementwise,
+    probability_function,
     relu_limit,
 )
 
@@ -81,9 +82,10 @@ def read_layer(
         return _batch_norm(layer, name, value, shape)
     if kind == "Concatenate":
         return _concatenation(layer, name, values, shape)
-    if kind == "Softmax" or activation_name(layer) == "softmax":
+    probabilities = probability_function(layer)
+    if probabilities == "softmax":
         return _softmax(layer, name, _tensor(value, name), shape)
-    if is_output and "sigmoid" in (kind.lower(), activation_name(layer)):
+    if is_output and probabilities == "sigmoid":
         return _probabilities(Sigmoid, name, _tensor(value, name), shape)
     if len(values) == 1 and is_elementwise(layer):
         return _function(call, name, _tensor(value, name), shape)

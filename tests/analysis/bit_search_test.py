@@ -122,6 +122,58 @@ def test_errors_are_those_of_a_network_with_nothing_else_quantized(flavor):
         assert found == pytest.approx(error, rel=0.15), path
 
 
+def binary_model(flavor, units, activation):
+    layers = flavor.keras.layers
+    model = flavor.keras.Sequential(
+        [
+            flavor.keras.Input((6,)),
+            layers.Dense(8, activation="relu", name="first"),
+            layers.Dense(8, activation="relu", name="middle"),
+            layers.Dense(units, activation=activation, name="last"),
+        ]
+    )
+    generator = np.random.default_rng(1)
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize(("units", "activation"), [(1, None), (1, "sigmoid"), (3, "sigmoid")])
+@pytest.mark.parametrize("measure", ["kl", "loss"])
+def test_outputs_that_say_yes_or_no_are_measured(flavor, units, activation, measure):
+    model = binary_model(flavor, units, activation)
+    x = images(12, (6,))
+    labels = np.random.default_rng(2).integers(0, 2, (12, units))
+    # Integers with the axis of the outputs, numbers without it: what Keras takes, too.
+    given = labels if units > 1 else labels[:, 0].astype(np.float32)
+    data = (x, given) if measure == "loss" else x
+    result = search(model, {"cost": 0.2}, data, measure=measure, batch_size=7, **BITS)
+
+    quantized = wrpn_tf.quantize_model(model, first_layer="float", last_layer="float")
+    (layer,) = (x for x in quantized.layers if x.name.endswith("middle"))
+    kernel, quantizer = wrpn_tf.quantization.weight_quantizers(layer)["kernel"]
+    ternary = np.asarray(quantizer.to_int(kernel)) * np.asarray(quantizer.scale(kernel))
+    changed = flavor.keras.models.clone_model(model)
+    changed.set_weights([*model.get_weights()[:2], ternary, *model.get_weights()[3:]])
+
+    def probabilities(network):
+        outputs = np.float64(network.predict(x, verbose=0))
+        return outputs if activation else 1 / (1 + np.exp(-outputs))
+
+    p, reference = probabilities(changed), probabilities(model)
+    if measure == "loss":
+        expected = np.log(np.where(labels == 1, reference / p, (1 - reference) / (1 - p)))
+    else:
+        expected = reference * np.log(reference / p)
+        expected += (1 - reference) * np.log((1 - reference) / (1 - p))
+    (found,) = (
+        row.error
+        for row in result.sensitivities
+        if (row.kind, row.path, row.num_bits) == ("weight", "middle", 2)
+    )
+    # Probabilities near 0 and 1 in float32.
+    assert found == pytest.approx(expected.mean(), rel=1e-4)
+
+
 def test_bits_go_where_they_matter():
     layers = keras.layers
     inputs = keras.Input((8,))
@@ -270,6 +322,10 @@ def test_the_table_has_all_layers_and_at_most_100_columns():
         (
             {"measure": "loss", "data": (images(3, (2,)), np.arange(1, 4))},
             r"`data` must have labels in 0\.\.2, got 1\.\.3",
+        ),
+        (
+            {"measure": "loss", "data": (images(3, (2,)), np.full(3, 0.5))},
+            r"`data` must have class indices of shape \(3,\) .* got float64 of shape \(3,\)",
         ),
     ],
 )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import ModelGraph
-from wrpn_tf.quantization.quantize_registry import activation_name, has_unit_range
+from wrpn_tf.quantization.quantize_registry import has_unit_range, probability_function
 
 MEASURES = ("kl", "loss", "mse")
 
 Outputs = npt.NDArray[Any]
 
-# What a softmax in float32 rounds to 0 is taken for its smallest normal number.
+# What a softmax or sigmoid in float32 rounds to 0 is taken for its smallest normal number.
 _SMALLEST = np.finfo(np.float32).tiny
 
 
@@ -45,44 +46,86 @@ def error_per_example(
     return errors.reshape(len(errors), -1).mean(axis=1)
 
 
-def log_probabilities(values: Any, is_softmax: bool) -> npt.NDArray[np.float64]:
-    """Returns log probabilities over the last axis, of probabilities or of logits."""
-    array = np.asarray(values, np.float64)
-    if is_softmax:
-        return np.log(np.maximum(array, _SMALLEST))
-    shifted = array - array.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """What a model's outputs say of classes.
+
+    Attributes:
+        function: `"softmax"` or `"sigmoid"`: how its logits become probabilities.
+        is_logits: Whether it puts out logits.
+    """
+
+    function: str
+    is_logits: bool
+
+    def log_probabilities(self, values: Any) -> npt.NDArray[np.float64]:
+        """Returns log probabilities of the model's outputs, of the shape that `shape` says."""
+        array = np.asarray(values, np.float64)
+        if self.function == "sigmoid":
+            array = array.reshape(self.shape(array.shape)[:-1])
+            no = np.zeros_like(array) if self.is_logits else 1 - array
+            array = np.stack([no, array], axis=-1)
+        if not self.is_logits:
+            return np.log(np.maximum(array, _SMALLEST))
+        shifted = array - array.max(axis=-1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+    def shape(self, outputs: Sequence[int | None]) -> tuple[Any, ...]:
+        """Returns the shape of the log probabilities: [batch, ..., classes].
+
+        The classes of a sigmoid are no and yes.
+
+        Args:
+            outputs: The shape of the model's outputs.
+        """
+        if self.function == "softmax":
+            return tuple(outputs)
+        return (*(outputs[:-1] if outputs[-1] == 1 else outputs), 2)
 
 
-def ends_in_softmax(graph: ModelGraph, measure: str) -> bool:
-    """Returns whether a model's output is a softmax; logits are what else "kl" and "loss" take.
+def classifier(graph: ModelGraph, measure: str) -> Classifier | None:
+    """Returns what a model's output says; None for "mse", which compares the output as it is.
+
+    A single output says yes or no. Several without a softmax or sigmoid are taken for logits of
+    classes.
 
     Raises:
-        ValueError: If the model has several inputs or outputs, or an output without classes.
+        ValueError: If the model has several inputs or outputs, or an output that is neither logits
+            nor probabilities.
     """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(
             f"`model` must have one input and one output, got {len(graph.inputs)} and "
             f"{len(graph.outputs)}."
         )
-    key = graph.outputs[0]
-    layer = graph.producers[key].layer
-    is_softmax = keras_class(layer) == "Softmax" or activation_name(layer) == "softmax"
     if measure == "mse":
-        return False
-    if (graph.shapes[key][-1] or 0) < 2 or (has_unit_range(layer) and not is_softmax):
+        return None
+    key = graph.outputs[0]
+    producer = graph.producers[key]
+    function = probability_function(producer.layer)
+    is_single = graph.shapes[key][-1] == 1
+    has_other_range = function is None and has_unit_range(producer.layer)
+    if has_other_range or (function == "softmax" and is_single):
         raise ValueError(
-            f'`model` must end in a softmax or in logits of two classes or more for measure="'
-            f'{measure}", got outputs {graph.shapes[key]} of {graph.producers[key].path!r}. '
+            f'`model` must end in a softmax of classes, a sigmoid or logits for measure="'
+            f'{measure}", got outputs {graph.shapes[key]} of {producer.path!r}. '
             f'measure="mse" takes any.'
         )
-    return is_softmax
+    if function is None:
+        return Classifier("sigmoid" if is_single else "softmax", is_logits=True)
+    return Classifier(function, is_logits=False)
 
 
 def check_data(
-    data: Any, graph: ModelGraph, measure: str
+    data: Any, graph: ModelGraph, measure: str, kind: Classifier | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
     """Returns inputs and class indices (None where the measure needs none).
+
+    Args:
+        data: Inputs, or a pair (inputs, labels).
+        graph: The model's.
+        measure: One of `MEASURES`.
+        kind: What `classifier` says of the model and the measure.
 
     Raises:
         ValueError: If labels are missing, or the data is empty, not finite or of another shape.
@@ -107,14 +150,14 @@ def check_data(
         raise ValueError(
             f"`data` must have finite inputs, got NaN, infinity or {inputs.dtype} values."
         )
-    if measure != "loss":
+    if kind is None or measure != "loss":
         return inputs, None
-    return inputs, _class_indices(np.asarray(labels), len(inputs), graph)
+    shape = kind.shape(graph.shapes[graph.outputs[0]])
+    return inputs, _class_indices(np.asarray(labels), (len(inputs), *shape[1:]))
 
 
-def _class_indices(labels: Outputs, count: int, graph: ModelGraph) -> npt.NDArray[np.int64]:
-    *positions, classes = graph.shapes[graph.outputs[0]]
-    shape = (count, *positions[1:])
+def _class_indices(labels: Outputs, wanted: tuple[Any, ...]) -> npt.NDArray[np.int64]:
+    *shape, classes = wanted
     if labels.shape == (*shape, classes) and np.isfinite(labels).all():  # one-hot
         labels = labels.argmax(axis=-1)
     if labels.shape == (*shape, 1):
@@ -122,10 +165,11 @@ def _class_indices(labels: Outputs, count: int, graph: ModelGraph) -> npt.NDArra
     fits = len(labels.shape) == len(shape) and all(
         size == w or w is None for size, w in zip(labels.shape, shape, strict=True)
     )
-    if not fits or labels.dtype.kind not in "iu" or not labels.size:
+    is_whole = labels.dtype.kind in "biuf" and bool(np.all(labels == np.floor(labels)))
+    if not fits or not is_whole or not labels.size:
         raise ValueError(
-            f"`data` must have class indices of shape {shape} (or one-hot ones) as labels, got "
-            f"{labels.dtype} of shape {labels.shape}."
+            f"`data` must have class indices of shape {tuple(shape)} (or one-hot ones) as labels, "
+            f"got {labels.dtype} of shape {labels.shape}."
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(

@@ -58,9 +58,10 @@ def search(
             these have 8.
         wider: Width multiplier -> a trained copy of the model of that width (`widen_model` makes
             them), to choose from, too. Needs `measure="loss"`. The result says which it is for.
-        measure: "kl": Kullback-Leibler divergence from the float network's probabilities; "loss":
-            cross entropy of the labels, which can fall by chance; "mse": squared error of the
-            outputs, for networks that do not classify.
+        measure: "kl": Kullback-Leibler divergence from the float network's probabilities, of
+            classes or of yes and no (a single output, or sigmoids); "loss": cross entropy of the
+            labels, which can fall by chance; "mse": squared error of the outputs, for networks that
+            do not classify.
         cost_model: As in `wrpn_tf.plan`.
         array: The accelerator, for cycles; None: 8 x 8 engines, output stationary.
         weight_scale: As in `wrpn_tf.quantize_model`; if not "mean", it is in the overrides.

@@ -20,9 +20,8 @@ from keras import ops
 from wrpn_tf.analysis.bit_checkpoint import Checkpoint, fingerprint
 from wrpn_tf.analysis.bit_measures import (
     check_data,
-    ends_in_softmax,
+    classifier,
     error_per_example,
-    log_probabilities,
 )
 from wrpn_tf.analysis.bit_space import Assignment, BitSpace, Knob
 from wrpn_tf.quantization.quantizers import Quantizer
@@ -65,8 +64,8 @@ class Prober:
         self._space = space
         self._graph = space.graph
         self._measure = measure
-        self._is_softmax = ends_in_softmax(self._graph, measure)
-        self._inputs, self._labels = check_data(data, self._graph, measure)
+        self._classifier = classifier(self._graph, measure)
+        self._inputs, self._labels = check_data(data, self._graph, measure, self._classifier)
         self._batch_size = batch_size
         data_arrays = (self._inputs, *(() if self._labels is None else (self._labels,)))
         self._checkpoint = Checkpoint(
@@ -167,10 +166,9 @@ class Prober:
         return math.fsum(errors)
 
     def _outputs(self, tensor: Any) -> npt.NDArray[np.float64]:
-        values = np.asarray(tensor, np.float64)
-        if self._measure == "mse":
-            return values
-        return log_probabilities(values, self._is_softmax)
+        if self._classifier is None:
+            return np.asarray(tensor, np.float64)
+        return self._classifier.log_probabilities(tensor)
 
     def _changed(self, tensors: _Tensors, assignment: Assignment) -> collections.ChainMap[int, Any]:
         """All tensors with some knobs set: those of the float network where nothing changes."""

@@ -266,6 +266,14 @@ def has_unit_range(layer: Any) -> bool:
     )
 
 
+def probability_function(layer: Any) -> str | None:
+    """Returns `"softmax"` or `"sigmoid"` for a layer or operation that ends in it, else None."""
+    for name in (function_name(layer).lower(), activation_name(layer)):
+        if name in ("softmax", "sigmoid"):
+            return name
+    return None
+
+
 def has_separate_activation(layer: Any) -> bool:
     """Returns whether a kernel layer's activation is split off: neither linear nor a ReLU."""
     return kind_of(layer) is Kind.KERNEL and activation_name(layer) not in _FUSED_ACTIVATIONS

@@ -22,9 +22,9 @@ from wrpn_tf.quantization.quantize_registry import Kind, function_name, kind_of
 from wrpn_tf.simulation.kernels import KERNEL_LAYERS, can_multiply
 from wrpn_tf.simulation.layers import (
     SIMULATED_LAYERS,
+    ends_in_probabilities,
     find_rule,
     only_rounds,
-    probability_function,
 )
 
 _COMBINING = ("Add", "Maximum", "Minimum", "Multiply", "Subtract")
@@ -147,7 +147,7 @@ def _is_simulated(call: LayerCall, graph: ModelGraph, raw: set[int]) -> bool:
 def _is_probability(call: LayerCall, graph: ModelGraph) -> bool:
     """Whether a call makes probabilities that are an output of the model."""
     is_output = set(call.outputs) <= set(graph.outputs)
-    return is_output and probability_function(inner_layer(call.layer)) is not None
+    return is_output and ends_in_probabilities(inner_layer(call.layer))
 
 
 def _has_channels_last(layer: Any, call: LayerCall) -> bool:

@@ -7,15 +7,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import LayerCall
 from wrpn_tf.quantization import inner_layer, is_quantized
 from wrpn_tf.quantization.quantize_registry import (
     Kind,
-    activation_name,
     function_name,
     is_elementwise,
     kind_of,
+    probability_function,
     relu_limit,
 )
 from wrpn_tf.simulation.pooling import mean_over_space, mean_over_windows
@@ -65,23 +64,18 @@ def probabilities(layer: Any, levels: Levels) -> np.ndarray[Any, np.dtype[np.flo
 
     The exponentials are computed in float64.
     """
-    activation = probability_function(layer)
-    if activation is None:
+    if not ends_in_probabilities(layer):
         return None
     values = levels.integers * np.float64(levels.scale)
-    if activation == "sigmoid":
+    if probability_function(layer) == "sigmoid":
         return (1 / (1 + np.exp(-values))).astype(np.float32)
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def probability_function(layer: Any) -> str | None:
-    """Returns `"softmax"` or `"sigmoid"` for a layer that computes it over the last axis."""
-    name = keras_class(layer)
-    if name == "Softmax":
-        return "softmax" if getattr(layer, "axis", -1) == -1 else None
-    function = activation_name(layer) if name == "Activation" else name.lower()
-    return function if function in ("softmax", "sigmoid") else None
+def ends_in_probabilities(layer: Any) -> bool:
+    """Returns whether a layer computes a sigmoid, or a softmax over the last axis."""
+    return probability_function(layer) is not None and getattr(layer, "axis", -1) == -1
 
 
 def _keep(call: LayerCall, values: Sequence[Value]) -> Value:

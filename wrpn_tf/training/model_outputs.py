@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from wrpn_tf.keras_flavor import keras_class
 from wrpn_tf.model_graph import model_graph, structures
-from wrpn_tf.quantization.quantize_registry import activation_name, function_name
+from wrpn_tf.quantization.quantize_registry import activation_name, probability_function
 from wrpn_tf.training.distributions import (
     BERNOULLI,
     CATEGORICAL,
@@ -204,13 +205,11 @@ def _last_activation(model: Any) -> str | None:
     while key in graph.producers:
         call = graph.producers[key]
         layer = getattr(call.layer, "layer", call.layer)  # What a quantizing wrapper wraps.
-        function = function_name(layer).lower()
-        if function in (CATEGORICAL.activation, BERNOULLI.activation):
-            return function
-        if not hasattr(layer, "activation"):
-            return None
+        probabilities = probability_function(layer)
+        if probabilities is not None or not hasattr(layer, "activation"):
+            return probabilities
         name = activation_name(layer)
-        if function != "activation" or name != "linear":
+        if keras_class(layer) != "Activation" or name != "linear":
             return name
         key = call.inputs[0]
     return None
