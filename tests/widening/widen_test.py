@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,25 @@ def test_layers_keep_flavour_names_and_settings(flavor):
     assert float(wide.get_layer("regularized").kernel_regularizer.l2) == 0.5
     assert not wide.get_layer("still").trainable
     assert wide.get_layer("wide").variables[0].dtype == "float64"
+
+
+def frozen_base(flavor):
+    """A classifier on frozen features, as transfer learning makes them."""
+    base = networks.residual(flavor)
+    base.trainable = False
+    inputs = flavor.keras.Input(base.inputs[0].shape[1:])
+    x = flavor.layers.Normalization(mean=0.5, variance=0.1, name="normalization")(inputs)
+    x = flavor.layers.Dense(4, name="head")(base(x, training=False))
+    return flavor.keras.Model(inputs, x)
+
+
+def test_frozen_layers_with_new_weights_are_named(flavor):
+    model = frozen_base(flavor)
+    with pytest.warns(UserWarning, match="have new weights and are frozen.*/stem'.*preserve_f"):
+        widen_model(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        widen_model(model, preserve_function=True)
 
 
 def test_dtype_policies_stay(flavor):

@@ -7,12 +7,14 @@ first 30 % of the layers: Mishra & Marr, "WRPN & Apprentice".
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from wrpn_tf import keras_flavor
+from wrpn_tf.caller_depth import depth_of_caller
 from wrpn_tf.model_graph import LayerCall, ModelGraph, OnTensors, rebuild
 from wrpn_tf.widening import channel_trace, function_preservation, width_plan
 
@@ -83,7 +85,7 @@ def widen_model(
 
     Without `preserve_function` the weights are drawn anew by the layers' own initialisers, for
     training from scratch as in the papers; only statistics of the data (`Normalization`) are
-    copied.
+    copied. Frozen layers, which would then learn nothing, are named in a warning.
 
     With `preserve_function` channels are copied and the weights that add them up are divided by the
     number of copies. In inference the outputs are then equal but for rounding, for sums have more
@@ -139,7 +141,8 @@ def widen(
     replication = function_preservation.Replication(plan) if preserve_function else None
     wide, layers = _build(plan)
     if replication is None:
-        _copy_data_statistics(plan.trace.graph, layers)
+        new = _copy_data_statistics(plan.trace.graph, layers)
+        _warn_of_frozen_layers(new)
         return wide, layers
     function_preservation.check_guessed_layers(replication, plan.trace, layers)
     rng = np.random.default_rng(seed)
@@ -179,10 +182,28 @@ def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:
     return model, {path: layer for path, layer in made.items() if not isinstance(layer, OnTensors)}
 
 
-def _copy_data_statistics(graph: ModelGraph, layers: Mapping[str, Any]) -> None:
+def _copy_data_statistics(graph: ModelGraph, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies what was measured of data; returns the other layers, whose weights are new."""
+    new = dict(layers)
     for path, layer in graph.layers().items():
         if type(layer).__name__ == "Normalization":
-            layers[path].set_weights(layer.get_weights())
+            new.pop(path).set_weights(layer.get_weights())
+    return new
+
+
+def _warn_of_frozen_layers(layers: Mapping[str, Any]) -> None:
+    frozen = [
+        path
+        for path, layer in layers.items()
+        if getattr(layer, "weights", None) and not layer.trainable
+    ]
+    if frozen:
+        warnings.warn(
+            f"{len(frozen)} layers have new weights and are frozen, as in `model`: they learn "
+            f"nothing. {width_plan.listed(frozen)}. Set their `trainable` to True, or keep the "
+            "weights of `model` by `preserve_function=True`.",
+            stacklevel=depth_of_caller(),
+        )
 
 
 def check_preservation(preserve_function: bool, noise: float, seed: int | None) -> None:

@@ -84,7 +84,7 @@ class WidthPlan:
         paths: dict[str, list[str]] = {}
         for path, reason in self.kept.items():
             paths.setdefault(reason, []).append(path)
-        named = "; ".join(f"{_listed(layers)}, as {why}" for why, layers in paths.items())
+        named = "; ".join(f"{listed(layers)}, as {why}" for why, layers in paths.items())
         warnings.warn(
             f"{len(self.kept)} of {len(self.trace.producers)} layers keep their widths: {named}.",
             stacklevel=depth_of_caller(),
@@ -187,7 +187,7 @@ def _kept_widths(trace: channel_trace.ChannelTrace, asked: Mapping[str, float]) 
     return kept
 
 
-def _listed(paths: list[str]) -> str:
+def listed(paths: list[str]) -> str:
     """Names of layers, the first few of many."""
     more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
     return ", ".join(map(repr, paths[:_MOST_NAMED])) + more
