@@ -30,7 +30,10 @@ LAYERS = (
 NUMPY_ONLY = {"grid", "accelerator"}
 # What a Keras 3 user must not load, and the modules that load it; only functions import those.
 LEGACY = {"tf_keras", "tensorflow_model_optimization"}
-LEGACY_FILES = {"wrpn_tf/quantization/quantize_scheme.py"}
+LEGACY_FILES = {
+    "wrpn_tf/quantization/quantize_scheme.py",
+    "wrpn_tf/quantization/tfmot_layers.py",
+}
 # Third-party module -> the requirement in setup.py that brings it.
 REQUIRED = {
     "ai_edge_litert": "ai-edge-litert",

@@ -172,7 +172,7 @@ def test_operations_that_know_the_number_of_channels(flavor, tmp_path):
     wrpn_tf.calibrate(student, images, verbose=False)
     expected = student.predict(images, verbose=0)
     assert np.ptp(expected) > 0
-    for file in ("model.keras",) if is_keras else ("model.h5", "saved_model"):
+    for file in ("model.keras",) if is_keras else ("model.keras", "model.h5", "saved_model"):
         student.save(str(tmp_path / file))
         loaded = flavor.keras.models.load_model(str(tmp_path / file), compile=False)
         np.testing.assert_array_equal(loaded.predict(images, verbose=0), expected, err_msg=file)

@@ -25,8 +25,8 @@ REGISTERED_CLASSES: dict[str, dict[str, str]] = {
         "wrpn_tf>QuantizeWrapper": "wrpn_tf.quantization.quantize_wrapper",
     },
     "tf_keras": {
-        "QuantizeLayer": "wrpn_tf.quantization.quantize_scheme",
-        "QuantizeWrapperV2": "wrpn_tf.quantization.quantize_scheme",
+        "QuantizeLayer": "wrpn_tf.quantization.tfmot_layers",
+        "QuantizeWrapperV2": "wrpn_tf.quantization.tfmot_layers",
         "wrpn_tf>Importance": "wrpn_tf.quantization.tf_keras_region_layers",
         "wrpn_tf>RegionMap": "wrpn_tf.quantization.tf_keras_region_layers",
         "wrpn_tf>RegionWrapper": "wrpn_tf.quantization.tf_keras_region_layers",

@@ -92,3 +92,15 @@ def test_our_classes_are_tfmots():
     for quantizer in (WRPNWeightQuantizer(2, "mean"), ObservedQuantizer(8)):
         assert isinstance(quantizer, tfmot.quantizers.Quantizer)
     assert isinstance(config(), tfmot.QuantizeConfig)
+
+
+def test_a_file_of_tfmots_own_wrappers_loads(tmp_path):
+    quantized = tfmot.quantize_apply(
+        tfmot.quantize_annotate_model(dense_net()), WRPNQuantizeScheme(num_bits_weight=4)
+    )
+    quantized.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((8, 4)).astype(np.float32)
+    quantized.fit(x, np.ones((8, 2)), epochs=2, verbose=0)
+    quantized.save(str(tmp_path / "model.keras"))
+    loaded = tf_keras.models.load_model(str(tmp_path / "model.keras"))
+    np.testing.assert_array_equal(loaded(x), quantized(x))

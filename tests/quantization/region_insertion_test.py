@@ -150,7 +150,7 @@ def test_every_way_to_run_gives_the_same(flavor, quantized, images, tmp_path, na
     # One image alone has the map that it has among others.
     alone = np.asarray(region_maps(model)(images[2:3])["mean_bits"])
     np.testing.assert_array_equal(alone, region_maps(model)(images)["mean_bits"][2:3])
-    file = tmp_path / ("model.keras" if flavor is KERAS else "model.h5")
+    file = tmp_path / "model.keras"
     model.save(file)
     loaded = flavor.keras.models.load_model(file)
     np.testing.assert_array_equal(loaded.predict(images, batch_size=6, verbose=0), expected)
@@ -235,7 +235,7 @@ def test_a_model_of_ones_own_can_say_what_matters(flavor, quantized, images, tmp
     model = apply_regions(quantized, RegionPrecision(predictor, (8, 2)))
     weights = {weight.shape for weight in model.trainable_weights}
     assert tuple(predictor.weights[0].shape) not in {tuple(shape) for shape in weights}
-    file = tmp_path / ("model.keras" if flavor is KERAS else "model.h5")
+    file = tmp_path / "model.keras"
     model.save(file)
     loaded = flavor.keras.models.load_model(file)
     np.testing.assert_array_equal(loaded(images), model(images))
@@ -261,7 +261,7 @@ def brightness(images):
 
 def test_a_registered_function_is_found_again(flavor, quantized, images, tmp_path):
     model = apply_regions(quantized, RegionPrecision(brightness, (8, 2)))
-    file = tmp_path / ("model.keras" if flavor is KERAS else "model.h5")
+    file = tmp_path / "model.keras"
     model.save(file)
     loaded = flavor.keras.models.load_model(file)
     np.testing.assert_array_equal(loaded(images), model(images))

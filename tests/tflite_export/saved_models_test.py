@@ -12,7 +12,13 @@ from tests.tflite_export.small_models import chain, make_images, quantized
 from tflite_export.saved_models import load_model, saved_flavor
 from wrpn_tf.keras_flavor import KERAS, TF_KERAS, flavor_of
 
-FILES = [("keras", "net.keras"), ("keras", "net.h5"), ("tf_keras", "net.h5"), ("tf_keras", "net")]
+FILES = [
+    ("keras", "net.keras"),
+    ("keras", "net.h5"),
+    ("tf_keras", "net.keras"),
+    ("tf_keras", "net.h5"),
+    ("tf_keras", "net"),
+]
 
 
 def small(flavor):

@@ -84,8 +84,13 @@ def test_the_users_model_stays_as_it_is(flavor):
     np.testing.assert_array_equal(model(images), outputs)
 
 
-# tf_keras cannot load quantized models from .keras files.
-SAVED = [("keras", "net.keras"), ("keras", "net.h5"), ("tf_keras", "net.h5"), ("tf_keras", "net")]
+SAVED = [
+    ("keras", "net.keras"),
+    ("keras", "net.h5"),
+    ("tf_keras", "net.keras"),
+    ("tf_keras", "net.h5"),
+    ("tf_keras", "net"),
+]
 
 
 @pytest.mark.parametrize(("flavor_name", "file"), SAVED)

@@ -147,7 +147,7 @@ def test_a_distillers_student_is_found(flavor, data):
 def test_a_gradual_model_is_saved_as_any(flavor, data, tmp_path):
     model = compiled(flavor, make(flavor))
     model.fit(*data, epochs=3, verbose=0, callbacks=[GradualQuantization(model, epochs=2)])
-    file = tmp_path / ("net.keras" if flavor is KERAS else "net.h5")
+    file = tmp_path / "net.keras"
     model.save(file)
     loaded = flavor.keras.models.load_model(file, compile=False)
     assert blends(loaded) == [1, 1]

@@ -66,8 +66,7 @@ def test_scheme_c_starts_from_the_float_weights_and_trains_them(
     assert all((w != kernels[w.shape]).any() for w in changed)
     # Adam moves a weight by at most its learning rate in a step; 6 steps.
     assert all(np.abs(w - kernels[w.shape]).max() < 6 * 1.1e-4 for w in changed)
-    suffix = ".keras" if flavor.name == "keras" else ".h5"  # tfmot's wrappers load from .h5.
-    path = str(tmp_path / f"student{suffix}")
+    path = str(tmp_path / "student.keras")
     distiller.save(path)
     loaded = flavor.keras.models.load_model(path)
     # Compared on logits of an 8-bit grid.

@@ -18,6 +18,7 @@ from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.quantization.quantize_registry import Kind, can_be_wrapped, kind_of
 from wrpn_tf.quantization.quantizer_plan import plan_quantizers
+from wrpn_tf.quantization.tfmot_layers import QuantizeLayer, mend
 
 tfmot = import_tfmot().quantization.keras
 
@@ -31,12 +32,6 @@ for _class in (
     quantizers.WRPNWeightQuantizer,
 ):
     _register(_class)
-with tfmot.quantize_scope():
-    QuantizeLayer = tf_keras.utils.get_registered_object("QuantizeLayer")
-    QuantizeWrapperV2 = tf_keras.utils.get_registered_object("QuantizeWrapperV2")
-tf_keras.utils.get_custom_objects().update(
-    {"QuantizeLayer": QuantizeLayer, "QuantizeWrapperV2": QuantizeWrapperV2}
-)
 
 
 class WRPNQuantizeScheme(tfmot.QuantizeScheme):
@@ -146,4 +141,6 @@ def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str
         if source.weights:
             layers[path].set_weights(source.get_weights())
     scheme = WRPNQuantizeScheme(origin=origin, **vars(rules))
-    return tfmot.quantize_apply(annotated, scheme)
+    quantized = tfmot.quantize_apply(annotated, scheme)
+    mend(quantized)
+    return quantized
