@@ -91,7 +91,7 @@ def classifier(graph: ModelGraph, measure: str) -> Classifier | None:
 
     Raises:
         ValueError: If the model has several inputs or outputs, or an output that is neither logits
-            nor probabilities.
+            nor probabilities, or of unknown size.
     """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(
@@ -103,16 +103,16 @@ def classifier(graph: ModelGraph, measure: str) -> Classifier | None:
     key = graph.outputs[0]
     producer = graph.producers[key]
     function = probability_function(producer.layer)
-    is_single = graph.shapes[key][-1] == 1
+    size = graph.shapes[key][-1]
     has_other_range = function is None and has_unit_range(producer.layer)
-    if has_other_range or (function == "softmax" and is_single):
+    if size is None or has_other_range or (function == "softmax" and size == 1):
         raise ValueError(
             f'`model` must end in a softmax of classes, a sigmoid or logits for measure="'
             f'{measure}", got outputs {graph.shapes[key]} of {producer.path!r}. '
             f'measure="mse" takes any.'
         )
     if function is None:
-        return Classifier("sigmoid" if is_single else "softmax", is_logits=True)
+        return Classifier("sigmoid" if size == 1 else "softmax", is_logits=True)
     return Classifier(function, is_logits=False)
 
 
