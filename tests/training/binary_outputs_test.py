@@ -195,6 +195,30 @@ def test_refuses_a_cross_entropy_of_something_else(classifier):
         distiller.compile(loss="binary_crossentropy")
 
 
+@pytest.mark.parametrize("loss", ["mse", "MeanAbsoluteError", "huber", "object"])
+def test_refuses_networks_that_predict_numbers(flavor, classifier, loss):
+    loss = flavor.keras.losses.MeanSquaredError() if loss == "object" else loss
+    distiller = Distiller(classifier(1, classes=1), classifier(2, classes=1))
+    with pytest.raises(ValueError, match="`loss` must be one of classification, got .*numbers"):
+        distiller.compile(loss=loss)
+
+
+def test_takes_other_losses_of_classification(flavor, classifier, yes_or_no):
+    x, y = yes_or_no
+
+    def squared_error_of_signs(y_true, y_pred):
+        return ((2 * y_true - 1) - y_pred) ** 2
+
+    focal = flavor.keras.losses.BinaryFocalCrossentropy(from_logits=True)
+    distiller = Distiller(classifier(1, classes=1), classifier(2, classes=1))
+    for loss, labels in ((focal, y), ("hinge", 2 * y - 1), (squared_error_of_signs, y)):
+        distiller.compile(loss=loss)
+        report = distiller.evaluate(x, labels[:, None].astype(np.float32), verbose=0)
+        assert np.isfinite(report).all()
+    distiller = Distiller(classifier(1, classes=1, activation="sigmoid"), classifier(2, classes=1))
+    distiller.compile(loss="mse")  # of probabilities
+
+
 def test_refuses_a_softmax_of_a_single_output(classifier):
     message = "`teacher` must end in logits or a sigmoid, got a softmax, which is 1 for every input"
     with pytest.raises(ValueError, match=message):

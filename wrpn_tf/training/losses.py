@@ -21,6 +21,8 @@ _CLASS_OF_NAME = {
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
     **{name: name for name in _CLASSES},
 }
+# In the names of Keras' losses of real numbers.
+_OF_NUMBERS = ("cosh", "error", "huber", "poisson")
 
 
 def label_loss(
@@ -43,7 +45,7 @@ def label_loss(
 
     Raises:
         ValueError: If the loss is for several outputs, expects another kind or distribution of
-            outputs, or does not average over the batch.
+            outputs, is one of regression for a single logit, or does not average over the batch.
     """
     from_logits = kind == LOGITS
     losses = flavor.keras.losses
@@ -60,6 +62,8 @@ def label_loss(
     if name in _CLASS_OF_NAME and loss in (name, getattr(losses, name)):
         loss = getattr(losses, _CLASS_OF_NAME[name])(from_logits=from_logits)
     loss = losses.get(loss)
+    if from_logits and distribution is BERNOULLI:
+        _check_classifies(loss)
     if not isinstance(loss, losses.Loss):
         return loss, LabelRule.unchecked(output_shape)
     _check_loss(loss, kind)
@@ -98,6 +102,17 @@ def _loss_by_labels(from_logits: bool, flavor: KerasFlavor) -> Any:
         return function(y_true, y_pred, from_logits=from_logits)
 
     return cross_entropy
+
+
+def _check_classifies(loss: Any) -> None:
+    named = loss if hasattr(loss, "__name__") else type(loss)
+    is_kerass_own = named.__module__.partition(".")[0] in ("keras", "tf_keras")
+    if is_kerass_own and any(part in named.__name__.lower() for part in _OF_NUMBERS):
+        raise ValueError(
+            f"`loss` must be one of classification, got {named.__name__}: a Distiller takes a "
+            "single output without an activation for the logit of yes and no, and has no form for "
+            "networks that predict numbers."
+        )
 
 
 def _check_loss(loss: Any, kind: str) -> None:
