@@ -84,9 +84,18 @@ def calibration_images(model: keras.Model) -> np.ndarray:
 
 
 def agreement(model: keras.Model, quantized: keras.Model, images: np.ndarray) -> float:
-    """Returns the share of images for which both models have the same largest output."""
-    largest = [x.predict(images, verbose=0).argmax(axis=-1) for x in (model, quantized)]
-    return float((largest[0] == largest[1]).mean())
+    """Returns the share of images for which both models give the same class, or yes or no."""
+    classes = [classify(network, images) for network in (model, quantized)]
+    return float((classes[0] == classes[1]).mean())
+
+
+def classify(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns where the largest output is; of a single output, whether it says yes."""
+    outputs = model.predict(images, verbose=0)
+    if outputs.shape[-1] > 1:
+        return outputs.argmax(axis=-1)
+    activation = getattr(model.layers[-1], "activation", None)
+    return outputs > (0.5 if activation is keras.activations.sigmoid else 0)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -116,7 +125,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"\nSame answer as in float: {agreement(model, quantized, shown):.2%} of the images.")
     if data is not None:
         for name, network in (("float", model), ("quantized", quantized)):
-            right = network.predict(data.x_test, verbose=0).argmax(axis=-1) == data.y_test
+            right = classify(network, data.x_test) == data.y_test
             print(f"Test images told right, {name}: {right.mean():.2%}")
     if _SAVE_TO.value:
         quantized.save(_SAVE_TO.value)

@@ -30,6 +30,9 @@ from tflite_export.snapping_sum import check_sum
 from tflite_export.snapping_values import LevelCheck
 from tflite_export.storage import check_storage
 from tflite_export.tensor_scales import choose_scales
+from wrpn_tf.model_graph import model_graph
+from wrpn_tf.quantization import inner_layer
+from wrpn_tf.quantization.quantize_registry import probability_function
 
 # What a layer adopts is float32, and the step of its weights a mean of such numbers: where it lands
 # beside what was solved, it is solved again from there.
@@ -93,9 +96,15 @@ def snap(
 
 
 def top_1(model: Any, examples: tuple[Any, Any]) -> float:
-    """Returns the share of examples whose largest output is the label's."""
+    """Returns the share of examples whose largest output, or whose yes or no, is the label's."""
     images, labels = examples
-    predicted = np.argmax(model.predict(images, verbose=0), axis=-1)
+    outputs = model.predict(images, verbose=0)
+    if outputs.shape[-1] == 1:
+        graph = model_graph(model)
+        end = probability_function(inner_layer(graph.producers[graph.outputs[0]].layer))
+        predicted = outputs[..., 0] > (0 if end is None else 0.5)
+    else:
+        predicted = np.argmax(outputs, axis=-1)
     return float(np.mean(predicted == np.asarray(labels).reshape(predicted.shape)))
 
 
@@ -114,7 +123,8 @@ def _check_called_once(folded: FoldedModel) -> None:
         if len(names) > 1:
             raise ValueError(
                 f"`model` must call each layer with weights once, got {len(names)} calls of those "
-                f"of {', '.join(names)}. Give each call a layer of its own."
+                f"of {', '.join(names)}. Give each call a layer of its own, or export what the "
+                "calls share as a model of its own."
             )
 
 

@@ -174,8 +174,9 @@ def _compare_labels(
 
 
 def _labels(logits: npt.NDArray[Any], end: Probabilities | None) -> npt.NDArray[Any]:
-    """Which class each example is of, the first of equal ones; of a sigmoid, whether of each."""
-    return logits > 0 if isinstance(end, Sigmoid) else np.argmax(logits, axis=-1)
+    """Which class each example is of, the first of equal ones; of yes and no, which."""
+    says_yes_or_no = isinstance(end, Sigmoid) or logits.shape[-1] == 1
+    return logits > 0 if says_yes_or_no else np.argmax(logits, axis=-1)
 
 
 def _added(mine: Mapping[str, Any], its: Mapping[str, Any]) -> dict[str, Any]:

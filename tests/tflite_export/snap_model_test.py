@@ -185,6 +185,27 @@ def test_accuracies_are_reported(flavor):
     assert snap(model, examples=(images, labels[:, None]))[1].accuracies == report.accuracies
 
 
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_accuracies_of_yes_and_no(flavor, activation):
+    L = flavor.layers
+    model = quantized(
+        chain(flavor, L.Dense(4, activation="relu"), L.Dense(1, activation=activation), shape=(3,))
+    )
+    inputs = make_images(model, 10)
+    (bias,) = (w for w in model.weights if "bias" in w.name and w.shape == (1,))
+    for shift in np.linspace(-1, 1, 21):
+        bias.assign([shift])
+        calibrate(model, inputs, verbose=False)
+        says_yes = np.array(model(inputs)) > (0.5 if activation else 0)
+        if 2 < says_yes.sum() < 8:
+            break
+    labels = says_yes.astype(int)
+    assert 2 < labels.sum() < 8
+    labels[0] = 1 - labels[0]  # one of ten is wrong, before
+    for given in (labels, labels[:, 0]):
+        assert snap(model, examples=(inputs, given))[1].accuracies[0] == 0.9
+
+
 def test_without_examples_there_is_no_accuracy(flavor):
     _, report = snapped(flavor.name)
     assert report.accuracies is None

@@ -84,6 +84,15 @@ def test_labels_are_compared_by_the_first_largest_logit():
     assert findings.top1 == {"TFLM": Agreement(same=2, total=3)}
 
 
+def test_the_label_of_a_single_logit_is_yes_or_no():
+    b = integer_networks.Builder((4,))
+    b.dense("logit", "image", 1)
+    wanted = {"logit": np.array([[3], [-7], [1]])}
+    other = {"logit": np.array([[1], [-1], [0]])}
+    findings = summarize({"accelerator": wanted, "TFLM": other}, b.model("logit"), ["logit"])
+    assert findings.top1 == {"TFLM": Agreement(same=2, total=3)}
+
+
 def test_labels_of_a_sigmoid_are_those_of_each_logit():
     b = integer_networks.Builder((4,))
     b.dense("logits", "image", 3)
