@@ -92,25 +92,6 @@ def test_a_single_output_is_two_classes(
         assert report[name] == pytest.approx(value, abs=1e-5), name
 
 
-def test_one_step_is_the_gradient_of_the_formula(classifier, yes_or_no):
-    """An independent gradient: dL/dz_student = beta (p - y) + gamma (p - sigmoid(z_T))."""
-    x, y = yes_or_no
-    student, teacher = classifier(1, classes=1), classifier(2, classes=1)
-    hidden = np.maximum(x @ student.get_weights()[0] + student.get_weights()[1], 0)
-    kernel, bias = student.get_weights()[2:]
-    p = sigmoid(hidden @ kernel + bias)
-    error = (0.3 * (p - y[:, None]) + 1.1 * (p - sigmoid(np.asarray(teacher(x))))) / len(x)
-    distiller = Distiller(student, teacher, beta=0.3, gamma=1.1)
-    distiller.compile("sgd")  # learning rate 0.01
-    distiller.train_on_batch(x, y)
-    np.testing.assert_allclose(
-        student.get_weights()[2], kernel - 0.01 * hidden.T @ error, atol=TOLERANCE
-    )
-    np.testing.assert_allclose(
-        student.get_weights()[3], bias - 0.01 * error.sum(axis=0), atol=TOLERANCE
-    )
-
-
 def test_accuracy_is_that_of_yes_and_no(classifier, yes_or_no):
     x, y = yes_or_no
     distiller = Distiller(classifier(1, classes=1, activation="sigmoid"), classifier(2, classes=1))

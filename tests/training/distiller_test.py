@@ -16,6 +16,10 @@ def softmax(z):
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
 def cross_entropy(targets, logits, weights=None):
     """Mean of H(targets, softmax(logits)) over all examples, each with its weight."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -101,18 +105,28 @@ def test_training_is_the_same_with_logits_and_probabilities(
         np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-def test_one_step_is_the_gradient_of_the_formula(classifier, data):
-    """An independent gradient: dL/dz_student = beta (p - y) + gamma (p - softmax(z_T))."""
+@pytest.mark.parametrize(
+    ("classes", "probabilities_of", "labels_of", "targets_of"),
+    [
+        (3, softmax, lambda y: y, one_hot),
+        (1, sigmoid, lambda y: (y == 0).astype(int), lambda y: (y == 0)[:, None]),
+    ],
+    ids=["classes", "yes or no"],
+)
+def test_one_step_is_the_gradient_of_the_formula(
+    classifier, data, classes, probabilities_of, labels_of, targets_of
+):
+    """An independent gradient: dL/dz_student = beta (p - y) + gamma (p - p_T)."""
     x, y = data
-    student, teacher = classifier(1), classifier(2)
+    student, teacher = classifier(1, classes=classes), classifier(2, classes=classes)
     hidden = np.maximum(x @ student.get_weights()[0] + student.get_weights()[1], 0)
     kernel, bias = student.get_weights()[2:]
-    p = softmax(hidden @ kernel + bias)
-    p_teacher = softmax(np.asarray(teacher(x)))
-    error = (0.3 * (p - one_hot(y)) + 1.1 * (p - p_teacher)) / len(x)
+    p = probabilities_of(hidden @ kernel + bias)
+    p_teacher = probabilities_of(np.asarray(teacher(x)))
+    error = (0.3 * (p - targets_of(y)) + 1.1 * (p - p_teacher)) / len(x)
     distiller = Distiller(student, teacher, beta=0.3, gamma=1.1)
     distiller.compile("sgd")  # learning rate 0.01
-    distiller.train_on_batch(x, y)
+    distiller.train_on_batch(x, labels_of(y))
     np.testing.assert_allclose(
         student.get_weights()[2], kernel - 0.01 * hidden.T @ error, atol=TOLERANCE
     )
