@@ -30,7 +30,6 @@ def widen_and_quantize(
     first_layer: Bits = 8,
     last_layer: Bits = 8,
     overrides: Mapping[str, Override] | None = None,
-    gradual: bool = False,
     region_precision: RegionPrecision | None = None,
 ) -> Any:
     """Returns a wider copy of a float model that computes in k bits, and trains.
@@ -58,7 +57,6 @@ def widen_and_quantize(
         first_layer: Bits of the first layers' weights, or `"float"`.
         last_layer: Bits of the last layers' weights, or `"float"`.
         overrides: Regular expression on layer names -> bits, scale, range, or `"float"`.
-        gradual: Whether `wrpn_tf.training.GradualQuantization` can quantize weights step by step.
         region_precision: Fewer bits for the unimportant parts of each image.
 
     Returns:
@@ -79,7 +77,6 @@ def widen_and_quantize(
         first_layer=first_layer,
         last_layer=last_layer,
         overrides=overrides,
-        gradual=gradual,
     )
     check_region_precision(region_precision)
     if width_multiplier == 1 and not width_overrides:

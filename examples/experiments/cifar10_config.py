@@ -63,8 +63,6 @@ class Run:
         tool: Another tool's name, and its bits.
         start: The run whose trained weights this one starts from.
         float_share: Share of the epochs that the network trains before it is quantized.
-        gradual: Share of the epochs in which weights turn from float to quantized; 0: they are
-            quantized from the first step on.
         export: Whether the trained net is exported and the file's accuracy measured.
     """
 
@@ -78,7 +76,6 @@ class Run:
     tool: Mapping[str, Any] | None = None
     start: str | None = None
     float_share: float = 0.0
-    gradual: float = 0.0
     export: bool = False
 
     def __post_init__(self):
@@ -94,12 +91,6 @@ class Run:
             raise ValueError(f"`{self.name}` must have `quantize` to be distilled or exported.")
         if self.float_share and self.quantize is None:
             raise ValueError(f"`{self.name}` must have `quantize` to train in float before that.")
-        if self.gradual and self.quantize is None:
-            raise ValueError(f"`{self.name}` must have `quantize` to be quantized gradually.")
-        if not 0 <= self.gradual <= 1:
-            raise ValueError(
-                f"`{self.name}.gradual` must be at least 0 and at most 1, got {self.gradual}."
-            )
         if not 0 <= self.float_share < 1:
             raise ValueError(
                 f"`{self.name}.float_share` must be at least 0 and less than 1, got "
@@ -110,11 +101,6 @@ class Run:
     def float_epochs(self) -> int:
         """How many epochs the network trains before it is quantized."""
         return int(self.float_share * self.schedule.epochs)
-
-    @property
-    def gradual_epochs(self) -> int:
-        """In how many epochs weights turn from float to quantized."""
-        return round(self.gradual * self.schedule.epochs)
 
     @property
     def needs_other_environment(self) -> bool:

@@ -32,8 +32,7 @@ def float_network(run: Run, keras_flavor: str = "tf_keras") -> Any:
 def quantize(run: Run, network: Any) -> Any:
     """Returns the network that a run measures, with the weights of a float one; may be that one."""
     if run.quantize is not None:
-        options = {"width_multiplier": 1, "gradual": run.gradual_epochs > 0, **run.quantize}
-        return wrpn_tf.widen_and_quantize(network, **options)
+        return wrpn_tf.widen_and_quantize(network, **{"width_multiplier": 1, **run.quantize})
     if run.tool is not None:
         import cifar10_tools  # Only where tf_keras is.
 

@@ -17,7 +17,6 @@ _PLAIN = (
     "w2a8",
     "w2a8_from_float",
     "w2a8_float_half",
-    "w2a8_gradual",
     "w2a8_steps",
     "w2a8_square",
     "w2a8_decay",
@@ -37,7 +36,6 @@ _CLAIMS = (
     ("a teacher wins it back, from float weights", "w2a8_apprentice_c", "w2a8_from_float"),
     ("a start from float weights, without a teacher, wins it back", "w2a8_from_float", "w2a8"),
     ("half of the same epochs in float win it back", "w2a8_float_half", "w2a8"),
-    ("weights that are quantized step by step win it back", "w2a8_gradual", "w2a8"),
     ("8-bit weights in the first stage win it back", "w2a8_stage1_8", "w2a8"),
     ("8-bit weights in 1x1 shortcuts win it back", "w2a8_shortcuts8", "w2a8"),
     ("both are better than float", "w2a8_both", "float"),
@@ -58,11 +56,6 @@ _FROM_FLOAT = (
 _HALF_IN_FLOAT = (
     "`Half of it in float`: the first half of the same epochs trains the float net, which is then "
     "quantized, its ranges `wrpn_tf.calibrate`d; SGD's momentum begins anew."
-)
-_GRADUALLY = (
-    "`Gradually`: training steps take float weights at first and quantized ones at last, and "
-    "between them, in the share of the epochs that the configuration gives as `gradual`, a mean "
-    "that moves from the ones to the others (`wrpn_tf.training.GradualQuantization`)."
 )
 _EXPORT_KEYS = ("keras_accuracy", "snapped_accuracy", "tflite_accuracy")
 
@@ -104,7 +97,6 @@ def markdown(runs: Mapping[str, Run], rows: Mapping[str, Row], folder: str, conf
         _POWER if any(row.run.schedule.power for row in rows.values()) else "",
         _FROM_FLOAT if any(row.run.start for row in rows.values()) else "",
         _HALF_IN_FLOAT if any(row.run.float_share for row in rows.values()) else "",
-        _GRADUALLY if any(row.run.gradual for row in rows.values()) else "",
         f"![Accuracies, and test accuracy by epoch]({folder}.png)",
         "In the middle of training, batch norm's moving averages lag behind weights of few bits. "
         "Accuracies by epoch are with statistics measured again "

@@ -187,8 +187,7 @@ def ours_of(row: Row, rows: Mapping[str, Row]) -> Row | None:
 
 
 def _begins_alike(one: Run, other: Run) -> bool:
-    settings = ("start", "float_share", "gradual")
-    return all(getattr(one, name) == getattr(other, name) for name in settings)
+    return (one.start, one.float_share) == (other.start, other.float_share)
 
 
 def _trains_alike(one: Run, other: Run) -> bool:

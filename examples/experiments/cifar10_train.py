@@ -110,10 +110,7 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
         name = pathlib.Path(_TEACHER.value).name
         result["teacher"] = {"file": name, "test_accuracy": round(data.accuracy(teacher), 2)}
     epochs = range(run.float_epochs, run.schedule.epochs)
-    callbacks = []
-    if run.gradual_epochs:
-        callbacks.append(wrpn_tf.training.GradualQuantization(model, run.gradual_epochs))
-    train(run.schedule, epochs, _SEED.value, model, trainer, data, files, callbacks)
+    train(run.schedule, epochs, _SEED.value, model, trainer, data, files)
     model.save_weights(files.weights(_KERAS_FLAVOR.value))
     rows = files.rows()
     result |= {

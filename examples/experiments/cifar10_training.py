@@ -6,7 +6,6 @@ import io
 import json
 import pathlib
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import cifar10_networks
@@ -170,7 +169,6 @@ def train(
     trainer: Any,
     data: Images,
     files: RunFiles,
-    callbacks: Sequence[Any] = (),
 ) -> None:
     """Trains from the last checkpoint, or from the first of some epochs, to the last of them.
 
@@ -185,7 +183,6 @@ def train(
         trainer: What is fitted: the network, or its Distiller.
         data: The images.
         files: The run's files.
-        callbacks: Keras callbacks.
     """
     keras = flavor_of(model).keras
     steps = len(data.train.x_train) // schedule.batch_size
@@ -209,12 +206,7 @@ def train(
         start = time.monotonic()
         batches = data.batches(keras, schedule.batch_size, seed, epoch)
         history = trainer.fit(
-            batches,
-            shuffle=False,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            verbose=0,
-            callbacks=list(callbacks),
+            batches, shuffle=False, initial_epoch=epoch, epochs=epoch + 1, verbose=0
         ).history
         seconds = time.monotonic() - start
         again = data.batches(keras, schedule.batch_size, seed, epoch)

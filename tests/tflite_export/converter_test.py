@@ -112,14 +112,6 @@ def test_layers_that_no_scale_makes_exact_are_warned_of(is_fixed):
         assert found[0].filename == __file__
 
 
-def test_gradually_quantized_models_give_the_same_file(flavor):
-    files = []
-    for gradual in (True, False):
-        flavor.keras.utils.set_random_seed(0)
-        files.append(convert(quantized(residual_net(flavor), gradual=gradual)))
-    assert files[0] == files[1]
-
-
 def test_preprocessing_that_the_file_leaves_out_is_warned_of():
     front = [L.Resizing(6, 6, name="fit"), L.Rescaling(2.0, name="stretch")]
     net = chain(KERAS, *front, L.Conv2D(4, 3, name="conv"), L.Flatten(), L.Dense(3))

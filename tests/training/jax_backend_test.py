@@ -1,4 +1,4 @@
-"""Training under JAX, in a process of its own: a Distiller, and gradual quantization."""
+"""The Keras 3 Distiller under the JAX backend, in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPT = """
 import keras
 import numpy as np
 import wrpn_tf
-from wrpn_tf.training import Distiller, GradualQuantization, ReestimateBatchNorm
+from wrpn_tf.training import Distiller, ReestimateBatchNorm
 
 assert keras.backend.backend() == "jax"
 x = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
@@ -44,17 +44,6 @@ for scheme in "ABC":
     parts += 0.5 * report["distillation_loss"]
     assert report["loss"] > parts  # Regularisation.
     assert abs(report["loss"] - history["val_loss"][-1]) < 1e-5
-
-losses = {}
-for epochs in (1, 2, 9):
-    keras.utils.set_random_seed(0)
-    student = wrpn_tf.quantize_model(classifier(8), first_layer=2, gradual=True)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    student.compile(keras.optimizers.SGD(0.1), loss)
-    callback = GradualQuantization(student, epochs)
-    losses[epochs] = student.fit(x, y, epochs=3, verbose=0, callbacks=[callback]).history["loss"]
-assert losses[1][0] == losses[2][0] == losses[9][0], losses  # float weights
-assert len({tuple(values[1:]) for values in losses.values()}) == 3, losses
 """
 
 

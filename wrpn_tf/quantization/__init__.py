@@ -5,7 +5,6 @@ from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.quantization.quantize_model import PAPER_RECIPE, quantize_model
 from wrpn_tf.quantization.quantized_layers import (
-    blend_variables,
     has_regions,
     inner_layer,
     is_quantized,
@@ -31,7 +30,6 @@ __all__ = [
     "WRPNQuantizeConfig",
     "WRPNWeightQuantizer",
     "apply_regions",
-    "blend_variables",
     "calibrate",
     "calibrate_regions",
     "check_finite_weights",

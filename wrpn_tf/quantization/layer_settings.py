@@ -28,7 +28,6 @@ class LayerSettings:
         num_bits_activation: Bits of the outputs that kernels multiply, or `"float"`.
         weight_scale: Rule for the real value of the largest weight level.
         activation_range: A fixed range, `"learned"` or `"observed"`.
-        gradual: Whether the weights can be quantized step by step, in training.
         is_end: The layer is among the model's first or last.
 
     Raises:
@@ -39,7 +38,6 @@ class LayerSettings:
     num_bits_activation: Bits
     weight_scale: str | float
     activation_range: str | float
-    gradual: bool = False
     is_end: bool = False
 
     def __post_init__(self):
@@ -73,7 +71,6 @@ class QuantizationRules:
     first_layer: Bits = 8
     last_layer: Bits = 8
     overrides: Mapping[str, Override] | None = None
-    gradual: bool = False
 
     def __post_init__(self):
         for argument in ("num_bits_weight", "num_bits_activation"):
@@ -86,8 +83,6 @@ class QuantizationRules:
                 "`overrides` must be a dictionary {regular expression: settings}, got "
                 f"{self.overrides!r}."
             )
-        if not isinstance(self.gradual, bool):
-            raise TypeError(f"`gradual` must be True or False, got {self.gradual!r}.")
         base = self._base()
         for pattern, override in (self.overrides or {}).items():
             check_pattern(pattern)
@@ -122,7 +117,6 @@ class QuantizationRules:
             self.num_bits_activation,
             self.weight_scale,
             self.activation_range,
-            self.gradual,
         )
 
 

@@ -49,7 +49,6 @@ def quantize_model(
     first_layer: Bits = 8,
     last_layer: Bits = 8,
     overrides: Mapping[str, Override] | None = None,
-    gradual: bool = False,
     region_precision: RegionPrecision | None = None,
 ) -> Any:
     """Returns a copy of a float model that computes with k-bit weights and activations, and trains.
@@ -80,8 +79,6 @@ def quantize_model(
             dictionary of `num_bits_weight`, `num_bits_activation`, `weight_scale`,
             `activation_range`, or `"float"`. Later rules win. Outputs are rounded at the end of a
             chain, so their settings go to its last layer: the ReLU, not the convolution before it.
-        gradual: Whether weights can be quantized step by step in training, by the callback
-            `wrpn_tf.training.GradualQuantization`.
         region_precision: Fewer bits for the unimportant parts of each image: see
             `wrpn_tf.RegionPrecision` and `wrpn_tf.apply_regions`.
 
@@ -106,7 +103,6 @@ def quantize_model(
         first_layer=first_layer,
         last_layer=last_layer,
         overrides=overrides,
-        gradual=gradual,
     )
     check_region_precision(region_precision)
     return quantize(model, rules, region_precision)

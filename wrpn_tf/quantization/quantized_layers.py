@@ -53,16 +53,6 @@ def weight_quantizers(layer: Any) -> dict[str, tuple[Any, Quantizer]]:
     return {weight_name(variable): (variable, quantizer) for variable, quantizer in pairs}
 
 
-def blend_variables(layer: Any) -> list[Any]:
-    """Returns the variables that say how far a layer's weights are quantized in training."""
-    layer = quantized_layer(layer)
-    if hasattr(layer, "_weight_vars"):
-        owned = [variables for _, _, variables in layer._weight_vars]
-    else:
-        owned = getattr(layer, "weight_quantizer_vars", [])
-    return [variables["blend"] for variables in owned if "blend" in variables]
-
-
 def output_quantizer(layer: Any) -> tuple[Quantizer, dict[str, Any]] | None:
     """Returns the quantizer that rounds a layer's output, and its variables; None if nothing does.
 

@@ -90,9 +90,7 @@ def _weight_quantizers(layer: object, settings: LayerSettings) -> dict[str, WRPN
     if settings.num_bits_weight == "float":
         return {}
     return {
-        name: WRPNWeightQuantizer(
-            settings.num_bits_weight, settings.weight_scale, axes, settings.gradual
-        )
+        name: WRPNWeightQuantizer(settings.num_bits_weight, settings.weight_scale, axes)
         for name, axes in kernel_axes(layer).items()
     }
 

@@ -92,13 +92,11 @@ class WRPNWeightQuantizer(Quantizer):
         num_bits: 1..8.
         weight_scale: The rule for `largest`: see `weight_scale.compute_weight_scale`.
         channel_axes: Axes of the weights that index output channels.
-        gradual: Whether training steps take w + blend (w_k - w), with a variable `blend` that is 1
-            until `wrpn_tf.training.GradualQuantization` moves it. Inference always takes w_k.
 
     Raises:
         TypeError, ValueError: If an argument is out of range.
 
-    Source: WRPN, arXiv 1709.01134, section 5; Liu & Mattina, arXiv 1903.01061 (`gradual`).
+    Source: WRPN, arXiv 1709.01134, section 5.
     """
 
     def __init__(
@@ -106,12 +104,10 @@ class WRPNWeightQuantizer(Quantizer):
         num_bits: int,
         weight_scale: str | float,
         channel_axes: Sequence[int] = (-1,),
-        gradual: bool = False,
     ):
         self.num_bits = check_num_bits(num_bits, "num_bits_weight")
         self.weight_scale = check_weight_scale(weight_scale)
         self.channel_axes = tuple(int(axis) for axis in channel_axes)
-        self.gradual = bool(gradual)
 
     @property
     def grid(self) -> Grid:
@@ -119,10 +115,8 @@ class WRPNWeightQuantizer(Quantizer):
         return weight_grid(self.num_bits)
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
-        """Creates the variable `blend`, if quantization is gradual; the step needs none."""
-        if not self.gradual:
-            return {}
-        return {"blend": add_variable(layer, f"{name}_blend", 1.0, trainable=False)}
+        """Creates nothing: the step follows from the weights."""
+        return {}
 
     def __call__(self, inputs: Any, training: Any, weights: Mapping[str, Any], **kwargs: Any):
         """Returns the quantized weights; see the class."""
@@ -134,8 +128,6 @@ class WRPNWeightQuantizer(Quantizer):
         quantized = round_to_integers(scaled, self.grid) * step
         if self.num_bits > 1 and follows_weights(self.weight_scale):
             quantized = straight_through(latent, quantized, ops.ones_like(latent))
-        if self.gradual and training:
-            quantized = latent + ops.convert_to_tensor(weights["blend"]) * (quantized - latent)
         return ops.cast(quantized, inputs.dtype)
 
     def scale(self, weights: Any) -> npt.NDArray[np.float32]:
@@ -154,7 +146,6 @@ class WRPNWeightQuantizer(Quantizer):
             "num_bits": self.num_bits,
             "weight_scale": self.weight_scale,
             "channel_axes": list(self.channel_axes),
-            "gradual": self.gradual,
         }
 
     def _scaled_and_step(self, latent: Any) -> tuple[Any, Any]:
