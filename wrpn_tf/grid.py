@@ -22,6 +22,9 @@ Source: Mishra et al., "WRPN: Wide Reduced-Precision Networks", arXiv 1709.01134
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +61,12 @@ def check_num_bits(num_bits: int, argument: str = "num_bits") -> int:
     if not 1 <= num_bits <= MAX_BITS:
         raise ValueError(f"`{argument}` must be in 1..{MAX_BITS}, got {num_bits}.")
     return int(num_bits)
+
+
+def is_positive(value: Any) -> bool:
+    """Returns whether a value is a finite number above 0, of Python's or NumPy's, and no bool."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and 0 < float(value) < math.inf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,7 @@ def clone_layer(layer: Any, **config_changes: Any) -> Any:
     if unknown:
         raise TypeError(f"{type(layer).__name__} has no configuration entry {', '.join(unknown)}.")
     functions = _own_functions(layer, config)
+    config.update(_vocabulary(layer, config))
     flavor = flavor_of(layer, "layer")
     if not isinstance(layer, flavor.layers.Lambda):
         return type(layer).from_config({**config, **functions, **config_changes})
@@ -98,16 +99,34 @@ def clone_layer(layer: Any, **config_changes: Any) -> Any:
     return type(layer)(**{**config, **functions, **config_changes})
 
 
+def _vocabulary(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a layer that looks words up learned by `adapt`, which its configuration leaves out."""
+    if "vocabulary" not in config or config["vocabulary"]:
+        return {}
+    words = layer.get_vocabulary(include_special_tokens=False)
+    return {"vocabulary": words} if len(words) else {}
+
+
+def own_objects(layer: Any) -> dict[str, Any]:
+    """Returns the user's own class and functions of a layer, by the names that its files have."""
+    objects = [type(layer), *_own_functions(layer, layer.get_config()).values()]
+    return {each.__name__: each for each in objects if _is_own(each)}
+
+
 def _own_functions(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """The user's own functions among a layer's settings: Keras cannot find them again by name."""
     functions = {}
     for entry in config:
         for value in (getattr(layer, entry, None), getattr(layer, f"_{entry}", None)):
-            if isinstance(value, types.FunctionType):
-                home = (value.__module__ or "").partition(".")[0]
-                if home not in ("keras", "tf_keras", "tensorflow"):
-                    functions[entry] = value
+            if isinstance(value, types.FunctionType) and _is_own(value):
+                functions[entry] = value
     return functions
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a class or function is none of a Keras'."""
+    home = (value.__module__ or "").partition(".")[0]
+    return home not in ("keras", "tf_keras", "tensorflow")
 
 
 def import_tfmot() -> types.ModuleType:

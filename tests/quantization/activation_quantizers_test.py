@@ -306,3 +306,12 @@ def test_any_activations_are_scale_times_integers_exactly(num_bits, reach, value
     expected = quantizer.scale(variables) * quantizer.to_int(values, variables).astype(np.float32)
     rounded = quantizer(tf.constant(values, tf.float32), False, variables)
     np.testing.assert_array_equal(rounded, expected)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_an_observed_range_leaves_out_what_overflowed(value):
+    quantizer, variables = ObservedQuantizer(8, decay=0.5), ends(-1, 2)
+    quantizer(tf.constant([value, 1.0]), True, variables)
+    assert np.isfinite([float(end) for end in variables.values()]).all()
+    quantizer(tf.constant([-4.0, 4.0]), True, variables)
+    assert [float(variables[end]) for end in ("smallest", "largest")] == [-4, 4]

@@ -106,7 +106,6 @@ def test_any_bits_on_a_convolution(flavor, num_bits):
 
 def test_regularizers_see_the_latent_weights(flavor):
     inputs = flavor.keras.Input((4,))
-    # tfmot's wrapper calls a layer's `call`, behind which Keras adds the losses of activities.
     options = {"activity_regularizer": "l1"} if flavor is KERAS else {}
     x = flavor.layers.Dense(3, kernel_regularizer="l2", name="first", **options)(inputs)
     model = flavor.keras.Model(inputs, flavor.layers.Dense(2)(x))

@@ -430,3 +430,46 @@ def test_functions_of_values_that_are_not_negative(flavor, function, is_unsigned
     graph = model_graph(model)
     flatten = next(call for call in graph.calls if "flatten" in call.path)
     assert rounded_tensors(graph)[flatten.inputs[0]].unsigned is is_unsigned
+
+
+def features_and_scores(flavor, *, with_features):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4,))
+    x = L.Dense(8, activation="relu", name="first")(inputs)
+    features = L.Dense(8, activation="relu", name="features")(x)
+    scores = L.Dense(2, name="scores")(features)
+    return flavor.keras.Model(inputs, [features, scores] if with_features else scores)
+
+
+@pytest.mark.parametrize("last_layer", [8, "float"])
+def test_features_that_are_an_output_as_well_are_quantized_as_if_not(flavor, listed, last_layer):
+    arguments = {"num_bits_activation": 4, "last_layer": last_layer}
+    shown, hidden = (
+        listed(quantize_model(features_and_scores(flavor, with_features=each), **arguments))
+        for each in (True, False)
+    )
+    # What the last layer multiplies has 8 bits.
+    names = {name for name in hidden if not name.startswith("input")}
+    assert {name: shown[name] for name in names} == {name: hidden[name] for name in names}
+    assert shown["first"] == "w8 o4"
+    assert shown["features"] == "w2 o8"
+
+
+def test_an_output_that_kernels_read_has_their_bits(flavor, listed):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4,))
+    x = L.Dense(8, activation="relu", name="first")(inputs)
+    y = L.Dense(8, activation="relu", name="second")(x)
+    model = flavor.keras.Model(inputs, [x, L.Dense(2, name="last")(y)])
+    found = listed(quantize_model(model, num_bits_activation=4, last_layer="float"))
+    assert found["first"] == "w8 o4"
+
+
+def test_a_float_head_leaves_the_logits_of_others_rounded(flavor, listed):
+    L = flavor.layers
+    inputs = flavor.keras.Input((4,))
+    x = L.Dense(8, activation="relu")(inputs)
+    model = flavor.keras.Model(inputs, [L.Dense(2, name="cls")(x), L.Dense(2, name="reg")(x)])
+    found = listed(quantize_model(model, overrides={"cls": "float"}))
+    assert "cls" not in found
+    assert found["reg"] == "w8 o8"

@@ -155,11 +155,3 @@ def test_a_model_goes_on_training_after_loading(flavor, trained, images, tmp_pat
     # The optimizer's state and every variable were restored; float32 sums in another order.
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     np.testing.assert_allclose(again(images), trained(images), rtol=1e-4, atol=1e-4)
-
-
-def test_a_functional_clone_computes_the_same(flavor, trained, images):
-    if flavor is not KERAS:
-        pytest.skip("tfmot's classes are found only within its scope")
-    clone = flavor.keras.models.clone_model(trained)
-    clone.set_weights(trained.get_weights())
-    np.testing.assert_array_equal(clone(images), trained(images))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypothesis
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import strategies
 
 from tests.widening import networks
@@ -213,3 +214,33 @@ def _random_layer(flavor, kind, x, other, width):
         return layers.BatchNormalization()(x)
     gate = layers.GlobalAveragePooling2D(keepdims=True)(other)
     return layers.Multiply()([x, layers.Activation("sigmoid")(gate)])
+
+
+def own_activation(x):
+    return x * tf.nn.sigmoid(x)
+
+
+def test_the_users_own_classes_and_functions_keep_their_function(flavor):
+    class Filters(flavor.layers.Conv2D):
+        pass
+
+    inputs = flavor.keras.Input((6, 6, 3))
+    x = flavor.layers.Conv2D(4, 3, activation=own_activation)(Filters(4, 3)(inputs))
+    model = flavor.keras.Model(inputs, flavor.layers.Conv2D(2, 1)(x))
+    wide = widen_model(model, preserve_function=True)
+    assert wide.layers[1].filters == wide.layers[2].filters == 8
+    _assert_equal_functions(model, wide, 1e-5)  # of float32
+
+
+@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
+def test_layers_that_look_words_up_keep_what_they_learned(flavor, kind):
+    L = flavor.layers
+    words = np.array([4, 5, 6]) if kind == "IntegerLookup" else np.array(["a", "b", "c"])
+    lookup = getattr(L, kind)()
+    lookup.adapt(words)
+    inputs = flavor.keras.Input((1,), dtype="int64" if kind == "IntegerLookup" else "string")
+    x = L.GlobalAveragePooling1D()(L.Embedding(5, 8)(lookup(inputs)))
+    model = flavor.keras.Model(inputs, L.Dense(2)(L.Dense(8)(x)))
+    wide = widen_model(model, preserve_function=True)
+    values = tf.constant(words[:, None])
+    np.testing.assert_allclose(wide(values), model(values), rtol=1e-5, atol=1e-6)

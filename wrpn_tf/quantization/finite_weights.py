@@ -28,6 +28,7 @@ def check_finite_weights(graph: ModelGraph) -> None:
 
 
 def _is_finite(layer: Any) -> bool:
-    # An operation of Keras 3, as of `x + y`, is no layer.
+    # An operation of Keras 3, as of `x + y`, is no layer; a layer that looks words up holds these.
     values = layer.get_weights() if hasattr(layer, "get_weights") else ()
-    return all(np.isfinite(value).all() for value in values)
+    numeric = (value for value in values if np.issubdtype(np.asarray(value).dtype, np.number))
+    return all(np.isfinite(value).all() for value in numeric)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from wrpn_tf.grid import check_num_bits
+from wrpn_tf.grid import check_num_bits, is_positive
 from wrpn_tf.model_graph import ModelGraph
 from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.quantization.placement import end_layers, rounded_tensors
@@ -17,6 +16,9 @@ from wrpn_tf.quantization.weight_scale import check_weight_scale
 
 Bits = int | Literal["float"]
 Override = Mapping[str, Any] | Literal["float"]
+
+_OF_WEIGHTS = ("num_bits_weight", "weight_scale")
+_OF_ACTIVATIONS = ("num_bits_activation", "activation_range")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +44,11 @@ class LayerSettings:
 
     def __post_init__(self):
         for argument in ("num_bits_weight", "num_bits_activation"):
-            if getattr(self, argument) != "float":
-                check_num_bits(getattr(self, argument), argument)
+            _check_bits(getattr(self, argument), argument)
         check_weight_scale(self.weight_scale)
         if self.activation_range in ("learned", "observed"):
             return
-        is_number = isinstance(self.activation_range, (int, float))
-        is_number = is_number and not isinstance(self.activation_range, bool)
-        if not is_number or not 0 < self.activation_range < math.inf:
+        if not is_positive(self.activation_range):
             raise ValueError(
                 '`activation_range` must be a positive number, "learned" or "observed", '
                 f"got {self.activation_range!r}."
@@ -76,8 +75,7 @@ class QuantizationRules:
         for argument in ("num_bits_weight", "num_bits_activation"):
             check_num_bits(getattr(self, argument), argument)
         for argument in ("first_layer", "last_layer"):
-            if getattr(self, argument) != "float":
-                check_num_bits(getattr(self, argument), argument)
+            _check_bits(getattr(self, argument), argument)
         if not isinstance(self.overrides, Mapping | None):
             raise TypeError(
                 "`overrides` must be a dictionary {regular expression: settings}, got "
@@ -107,8 +105,7 @@ class QuantizationRules:
             paths = _matching(pattern, graph, origin)
             for path in paths:
                 settings[path] = _override(settings[path], override, graph.layers()[path])
-            if override != "float":
-                _check_effect(override, pattern, paths, graph)
+            _check_effect(override, pattern, paths, graph)
         return settings
 
     def _base(self) -> LayerSettings:
@@ -120,8 +117,15 @@ class QuantizationRules:
         )
 
 
+def _check_bits(bits: Any, argument: str) -> None:
+    if isinstance(bits, str) and bits != "float":
+        raise TypeError(f'`{argument}` must be an int in 1..8 or "float", got {bits!r}.')
+    if bits != "float":
+        check_num_bits(bits, argument)
+
+
 def _check_override(base: LayerSettings, override: Mapping[str, Any], pattern: str) -> None:
-    keys = ("num_bits_weight", "num_bits_activation", "weight_scale", "activation_range")
+    keys = (*_OF_WEIGHTS, *_OF_ACTIVATIONS)
     if not isinstance(override, Mapping) or not override or not set(override) <= set(keys):
         raise ValueError(
             f'`overrides[{pattern!r}]` must be "float" or a dictionary of {", ".join(keys)}, got '
@@ -153,26 +157,27 @@ def _override(settings: LayerSettings, override: Override, layer: Any) -> LayerS
     return dataclasses.replace(settings, **override)
 
 
-def _check_effect(
-    override: Mapping[str, Any], pattern: str, paths: list[str], graph: ModelGraph
-) -> None:
+def _check_effect(override: Override, pattern: str, paths: list[str], graph: ModelGraph) -> None:
     """Refuses settings of weights or activations where the rule's layers have none quantized."""
     rounded = {
         graph.producers[key].path for key in rounded_tensors(graph) if key in graph.producers
     }
-    kernels = {path for path, layer in graph.layers().items() if kind_of(layer) is Kind.KERNEL}
-    for keys, able, wanted in (
-        (("num_bits_weight", "weight_scale"), kernels, "kernels"),
-        (
-            ("num_bits_activation", "activation_range"),
-            rounded,
-            "outputs that are rounded (behind a convolution, at the batch norm or ReLU that ends "
-            "its chain)",
-        ),
-    ):
-        useless = [key for key in keys if key in override]
-        if useless and able.isdisjoint(paths):
+    kinds = {path: kind_of(layer) for path, layer in graph.layers().items()}
+    kernels = {path for path, kind in kinds.items() if kind is Kind.KERNEL}
+    outputs = (
+        "outputs that are rounded (behind a convolution, at the batch norm or ReLU that ends its "
+        "chain)"
+    )
+    if override == "float":
+        in_float = {path for path, kind in kinds.items() if kind is Kind.FLOAT}  # as is asked for
+        checks = [('"float"', kernels | rounded | in_float, f"kernels, or {outputs}")]
+    else:
+        able = dict.fromkeys(_OF_WEIGHTS, (kernels, "kernels"))
+        able |= dict.fromkeys(_OF_ACTIVATIONS, (rounded, outputs))
+        checks = [(f"`{key}`", *able[key]) for key in override]
+    for what, layers, wanted in checks:
+        if layers.isdisjoint(paths):
             raise ValueError(
-                f"`overrides[{pattern!r}]` sets `{useless[0]}` and must match a layer with "
-                f"{wanted}, got {', '.join(paths)}."
+                f"`overrides[{pattern!r}]` sets {what} and must match a layer with {wanted}, got "
+                f"{', '.join(paths)}."
             )

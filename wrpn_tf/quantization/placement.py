@@ -49,7 +49,8 @@ class Rounding:
         variance: What batch norm makes of it: 1 behind a batch norm, sums add up; None where the
             scale of the values is unknown. A ReLU keeps it, as the variance of what it clips.
         is_input: The tensor is a model input, perhaps preprocessed.
-        is_output: Only activations stand between the tensor and a model output.
+        is_output: Only activations stand between the tensor and a model output, and no layer
+            multiplies the tensor by weights.
         feeds: Paths of the kernel layers that multiply the tensor by their weights.
     """
 
@@ -90,9 +91,9 @@ def rounded_tensors(graph: ModelGraph) -> dict[int, Rounding]:
 def end_layers(graph: ModelGraph) -> tuple[set[str], set[str]]:
     """Returns the paths of the first and of the last kernel layers.
 
-    No other kernel layer stands between these and the model's inputs or outputs.
+    No other kernel layer stands between the first ones and an input, nor any behind the last ones.
     """
-    before, after = set(graph.inputs), set(graph.outputs)
+    before, read = set(graph.inputs), set()
     first, last = set(), set()
     for call in graph.calls:
         if before.intersection(call.inputs):
@@ -101,12 +102,25 @@ def end_layers(graph: ModelGraph) -> tuple[set[str], set[str]]:
             else:
                 before.update(call.outputs)
     for call in reversed(graph.calls):
-        if after.intersection(call.outputs):
-            if kind_of(call.layer) is Kind.KERNEL:
-                last.add(call.path)
-            else:
-                after.update(call.inputs)
+        is_kernel = kind_of(call.layer) is Kind.KERNEL
+        is_read = not read.isdisjoint(call.outputs)
+        if is_kernel and not is_read:
+            last.add(call.path)
+        if is_kernel or is_read:
+            read.update(call.inputs)
     return first, last
+
+
+def kernels_before(key: int, graph: ModelGraph) -> set[str]:
+    """Returns the paths of the kernel layers that a tensor comes from, none other between."""
+    kernels, wanted = set(), {key}
+    for call in reversed(graph.calls):
+        if not wanted.isdisjoint(call.outputs):
+            if kind_of(call.layer) is Kind.KERNEL:
+                kernels.add(call.path)
+            else:
+                wanted.update(call.inputs)
+    return kernels
 
 
 def _preprocessing_of(key: int, graph: ModelGraph) -> list[int]:
@@ -214,6 +228,8 @@ def _fed_kernels(key: int, graph: ModelGraph) -> set[str]:
 
 def _leads_out(key: int, graph: ModelGraph) -> bool:
     """Whether only weightless layers of one input stand between a tensor and a model output."""
+    if _fed_kernels(key, graph):
+        return False
     while key not in graph.outputs:
         follower = _only_consumer(key, graph)
         if follower is None or len(follower.inputs) > 1 or len(follower.outputs) > 1:

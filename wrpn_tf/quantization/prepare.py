@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,7 +102,8 @@ def _in_pairs(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Cal
 def _average(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Callable[[Any], Any]:
     """Divides the sum of tensors."""
     count, make = len(call.inputs), graph.flavor.layers.Add
-    layers = [make(name=f"{call.name}_sum{n}", dtype=call.layer.dtype) for n in range(2, count + 1)]
+    dtype = call.layer.get_config()["dtype"]
+    layers = [make(name=f"{call.name}_sum{n}", dtype=dtype) for n in range(2, count + 1)]
     origin.update({layer.name: call.path for layer in layers})
 
     def average(values: Sequence[Any]) -> Any:
@@ -114,7 +116,7 @@ def _average(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Call
 
 def _scaled_sum(call: LayerCall, graph: ModelGraph, origin: dict[str, str]) -> Callable[[Any], Any]:
     """Adds a tensor and a multiple of another one, as InceptionResNetV2's blocks do."""
-    add = graph.flavor.layers.Add(name=call.name, dtype=call.layer.dtype)
+    add = graph.flavor.layers.Add(name=call.name, dtype=call.layer.get_config()["dtype"])
     origin[call.name] = call.path
 
     def scaled_sum(values: Sequence[Any]) -> Any:
@@ -159,15 +161,31 @@ def split_call(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
         return _split_separable(call, graph)
     if not has_separate_activation(layer):
         return (clone_layer(layer, name=call.name),)
+    # Of the values behind the activation; layers without one may have no entry for it.
+    regularizer = {} if layer.activity_regularizer is None else {"activity_regularizer": None}
     return (
-        clone_layer(layer, name=call.name, activation="linear"),
+        clone_layer(layer, name=call.name, activation="linear", **regularizer),
         _activation_layer(call, graph),
     )
 
 
 def _activation_layer(call: LayerCall, graph: ModelGraph) -> Any:
-    name = f"{call.name}_{activation_name(call.layer)}"
-    return graph.flavor.layers.Activation(call.layer.activation, name=name)
+    layer = call.layer
+    return graph.flavor.layers.Activation(
+        layer.activation,
+        name=_part_name(call, activation_name(layer), graph),
+        dtype=layer.get_config()["dtype"],
+        activity_regularizer=layer.activity_regularizer,
+    )
+
+
+def _part_name(call: LayerCall, suffix: str, graph: ModelGraph) -> str:
+    """A name for a part of a layer, which no other layer has; a function's may be `<lambda>`."""
+    stem = name = f"{call.name}_{re.sub('[^A-Za-z0-9_]', '', suffix)}"
+    taken, others = {each.name for each in graph.calls}, itertools.count(1)
+    while name in taken:
+        name = f"{stem}_{next(others)}"
+    return name
 
 
 def _split_separable(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
@@ -184,7 +202,7 @@ def _split_separable(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
         use_bias=False,
         depthwise_regularizer=config["depthwise_regularizer"],
         depthwise_constraint=config["depthwise_constraint"],
-        name=f"{call.name}_depthwise",
+        name=_part_name(call, "depthwise", graph),
         **shared,
     )
     fused = activation_name(call.layer) in ("linear", "relu", "relu6")
@@ -197,6 +215,7 @@ def _split_separable(call: LayerCall, graph: ModelGraph) -> tuple[Any, ...]:
         kernel_constraint=config["pointwise_constraint"],
         bias_regularizer=config["bias_regularizer"],
         bias_constraint=config["bias_constraint"],
+        activity_regularizer=config["activity_regularizer"] if fused else None,
         name=call.name,
         **shared,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import tf_keras
 
-from wrpn_tf.keras_flavor import clone_layer, import_tfmot, keras_class
+from wrpn_tf.keras_flavor import clone_layer, import_tfmot, keras_class, own_objects
 from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph, rebuild
 from wrpn_tf.quantization import quantizers
 from wrpn_tf.quantization.layer_settings import QuantizationRules
@@ -127,10 +127,12 @@ def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str
         origin: Path in the prepared model -> path in the user's model.
 
     Raises:
-        ValueError: If an override matches nothing, or nothing that it has an effect on.
+        ValueError: If an override matches nothing, or nothing that it has an effect on; for an
+            `activity_regularizer`; if two functions or classes have one name.
     """
     # tfmot builds the network three times before it asks the scheme, which would refuse it then.
     rules.settings(graph, origin)
+    _check_regularizers(graph, origin)
 
     def annotate(call: LayerCall) -> Any:
         layer = clone_layer(call.layer)
@@ -141,6 +143,34 @@ def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str
         if source.weights:
             layers[path].set_weights(source.get_weights())
     scheme = WRPNQuantizeScheme(origin=origin, **vars(rules))
-    quantized = tfmot.quantize_apply(annotated, scheme)
+    with tf_keras.utils.custom_object_scope(_own_objects(graph)):
+        quantized = tfmot.quantize_apply(annotated, scheme)
     mend(quantized)
     return quantized
+
+
+def _check_regularizers(graph: ModelGraph, origin: Mapping[str, str]) -> None:
+    paths = [
+        origin[path]
+        for path, layer in graph.layers().items()
+        if getattr(layer, "activity_regularizer", None) is not None
+    ]
+    if paths:
+        raise ValueError(
+            "`model` must have no `activity_regularizer` in tf_keras, where tfmot's copies cannot "
+            f"train with one, got one at {', '.join(paths)}. Leave it out, or use Keras 3."
+        )
+
+
+def _own_objects(graph: ModelGraph) -> dict[str, Any]:
+    """The user's classes and functions, which tfmot makes anew by their names."""
+    objects: dict[str, Any] = {}
+    for path, layer in graph.layers().items():
+        for name, each in own_objects(layer).items():
+            if name == "<lambda>" or objects.setdefault(name, each) is not each:
+                raise ValueError(
+                    "`model` must have functions and classes of different names in tf_keras, where "
+                    f"tfmot makes them anew by these, got {name!r} at {path!r}. Give it a name of "
+                    "its own."
+                )
+    return objects

@@ -38,7 +38,7 @@ class QuantizeWrapper(keras.layers.Wrapper):
         # The inner layer casts for itself, so that latent weights are read in float32.
         super().__init__(layer, autocast=False, **kwargs)
         self.quantize_config = quantize_config
-        self.supports_masking = True
+        self.supports_masking = layer.supports_masking
         self._takes_training = "training" in inspect.signature(layer.call).parameters
         # Rounding to [0, range] clips as the ReLU does.
         self._is_redundant = relu_limit(layer) is not None and _clips_as_relu(
@@ -66,6 +66,10 @@ class QuantizeWrapper(keras.layers.Wrapper):
         for quantizer in self._output_quantizers:
             outputs = quantizer(outputs, training, self.output_quantizer_vars)
         return outputs
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """Returns the mask of the layer's output."""
+        return self.layer.compute_mask(inputs, previous_mask)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the layer's output shape."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from wrpn_tf.grid import activation_grid
 from wrpn_tf.model_graph import ModelGraph
 from wrpn_tf.quantization.layer_settings import LayerSettings
-from wrpn_tf.quantization.placement import Rounding, end_layers, rounded_tensors
+from wrpn_tf.quantization.placement import Rounding, kernels_before, rounded_tensors
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
 from wrpn_tf.quantization.quantize_registry import can_be_wrapped, kernel_axes
 from wrpn_tf.quantization.quantizers import (
@@ -107,8 +107,8 @@ def _tensor_quantizer(
     if own.num_bits_activation == "float":
         return None
     if rounding.is_output:
-        _, last = end_layers(graph)
-        is_float = any(settings[path].num_bits_weight == "float" for path in last)
+        sources = kernels_before(key, graph)
+        is_float = any(settings[path].num_bits_weight == "float" for path in sources)
         return None if is_float else ObservedQuantizer(_OTHER_BITS, _DECAY)
     is_multiplied = any(not settings[path].is_end for path in rounding.feeds)
     num_bits = own.num_bits_activation if is_multiplied else _OTHER_BITS

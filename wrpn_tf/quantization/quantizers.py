@@ -14,7 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from wrpn_tf.grid import Grid, activation_grid, affine_grid, check_num_bits, weight_grid
+from wrpn_tf.grid import (
+    Grid,
+    activation_grid,
+    affine_grid,
+    check_num_bits,
+    is_positive,
+    weight_grid,
+)
 from wrpn_tf.quantization.fake_quantize import (
     coarsen,
     coarsen_affine,
@@ -247,10 +254,10 @@ class ObservedQuantizer(Quantizer):
 
     For inputs, logits and values of unknown scale.
 
-    The range grows at once to what a training batch holds and shrinks towards it by `decay` per
-    step; until the first training step or calibration, values pass unrounded. q = round(x / scale)
-    in -z..2^k - 1 - z with the zero point z, as `wrpn_tf.grid.affine_grid`. Straight-through
-    gradient, 1 inside the range.
+    The range grows at once to what a training batch holds (an end that is infinite or NaN is left
+    out) and shrinks towards it by `decay` per step; until the first training step or calibration,
+    values pass unrounded. q = round(x / scale) in -z..2^k - 1 - z with the zero point z, as
+    `wrpn_tf.grid.affine_grid`. Straight-through gradient, 1 inside the range.
 
     Args:
         num_bits: 2..8.
@@ -284,6 +291,9 @@ class ObservedQuantizer(Quantizer):
         if training:
             seen = ops.stop_gradient(values)
             low, high = ops.minimum(ops.min(seen), 0.0), ops.maximum(ops.max(seen), 0.0)
+            # A step that overflowed, as those that a loss scale skips, says nothing of the values.
+            low = ops.where(ops.isfinite(low), low, smallest)
+            high = ops.where(ops.isfinite(high), high, largest)
             smallest = ops.minimum(low, smallest + self.decay * (low - smallest))
             largest = ops.maximum(high, largest + self.decay * (high - largest))
             weights["smallest"].assign(smallest)
@@ -373,6 +383,6 @@ def _limited(value: Any, max_range: float | None) -> Any:
 
 
 def _check_positive(value: float, argument: str) -> float:
-    if isinstance(value, bool) or not np.isfinite(value) or value <= 0:
+    if not is_positive(value):
         raise ValueError(f"`{argument}` must be a positive number, got {value!r}.")
     return float(value)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from wrpn_tf.grid import check_num_bits, weight_grid
+from wrpn_tf.grid import check_num_bits, is_positive, weight_grid
 
 RULES = ("none", "initializer", "mean", "mean_per_channel", "max", "max_per_channel")
 
@@ -31,8 +31,7 @@ def check_weight_scale(weight_scale: str | float) -> str | float:
     """
     if isinstance(weight_scale, str) and weight_scale in RULES:
         return weight_scale
-    is_number = isinstance(weight_scale, (int, float)) and not isinstance(weight_scale, bool)
-    if is_number and math.isfinite(weight_scale) and weight_scale > 0:
+    if is_positive(weight_scale):
         return float(weight_scale)
     raise ValueError(
         f"`weight_scale` must be a positive number or one of {', '.join(RULES)}; "

@@ -186,4 +186,6 @@ def layout_length(layout: Layout, width_of_groups: Callable[[tuple[int, ...]], i
 
 def weight_names(layer: Any) -> list[str]:
     """The names of a layer's own weights: `kernel`, `bias`, `moving_mean`."""
-    return [variable.name.split("/")[-1].split(":")[0] for variable in layer.weights]
+    # What tf_keras' layers that look words up hold has none.
+    names = [getattr(variable, "name", "") for variable in layer.weights]
+    return [name.split("/")[-1].split(":")[0] for name in names]

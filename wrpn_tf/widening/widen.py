@@ -144,12 +144,25 @@ def widen(
         new = _copy_data_statistics(plan.trace.graph, layers)
         _warn_of_frozen_layers(new)
         return wide, layers
+    _copy_weights(replication, plan, layers)
     function_preservation.check_guessed_layers(replication, plan.trace, layers)
+    if noise:
+        _copy_weights(replication, plan, layers, noise, seed)
+    return wide, layers
+
+
+def _copy_weights(
+    replication: function_preservation.Replication,
+    plan: width_plan.WidthPlan,
+    layers: Mapping[str, Any],
+    noise: float = 0.0,
+    seed: int | None = None,
+) -> None:
+    """Gives the wide layers copies of the model's weights, parted by noise."""
     rng = np.random.default_rng(seed)
     for path, layer in plan.trace.graph.layers().items():
-        if getattr(layer, "weights", None):
+        if getattr(layers.get(path), "weights", None):
             layers[path].set_weights(replication.weights(path, layer, noise, rng))
-    return wide, layers
 
 
 def _build(plan: width_plan.WidthPlan) -> tuple[Any, dict[str, Any]]:

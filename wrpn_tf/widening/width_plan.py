@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf.caller_depth import depth_of_caller
+from wrpn_tf.grid import is_positive
 from wrpn_tf.model_graph import ModelGraph, model_graph
 from wrpn_tf.name_rules import check_pattern, near_names
 from wrpn_tf.widening import channel_trace, propagation
@@ -40,7 +41,7 @@ class WidthRules:
 
     def __post_init__(self) -> None:
         _check_multiplier("`width_multiplier`", self.width_multiplier)
-        if not _is_number(self.layer_fraction) or not 0 < self.layer_fraction <= 1:
+        if not is_positive(self.layer_fraction) or self.layer_fraction > 1:
             raise ValueError(f"`layer_fraction` must be in (0, 1], got {self.layer_fraction!r}.")
         if not isinstance(self.divisor, int) or isinstance(self.divisor, bool) or self.divisor < 1:
             raise ValueError(f"`divisor` must be an integer >= 1, got {self.divisor!r}.")
@@ -284,9 +285,5 @@ def _check_not_quantized(graph: ModelGraph) -> None:
 
 
 def _check_multiplier(argument: str, multiplier: Any) -> None:
-    if not _is_number(multiplier) or not multiplier > 0 or math.isinf(multiplier):
+    if not is_positive(multiplier):
         raise ValueError(f"{argument} must be a finite number > 0, got {multiplier!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
