@@ -1,4 +1,4 @@
-"""What users' models have beside plain layers: masks, regularizers, words, functions of their own."""
+"""What users' models have beside plain layers: masks, regularizers, words, own functions."""
 
 from __future__ import annotations
 

@@ -72,19 +72,22 @@ def quantize_model(
             (the paper's is 1), or `"learned"`: starts where a normalised activation is rounded
             best, and trains. `"observed"` follows what training sees, which tensors of unknown
             scale do in any case. `wrpn_tf.calibrate` sets all of them.
-        first_layer: Bits of the first layers' weights, or `"float"`.
-        last_layer: Bits of the last layers' weights, or `"float"`, which leaves the logits
-            unrounded too.
+        first_layer: Bits of the weights of the layers that no other with weights stands before, or
+            `"float"`.
+        last_layer: Bits of the weights of the layers that no other with weights stands behind, or
+            `"float"`, which leaves the logits unrounded too.
         overrides: Regular expression on whole layer names (`outer/inner` in nested models) -> a
             dictionary of `num_bits_weight`, `num_bits_activation`, `weight_scale`,
-            `activation_range`, or `"float"`. Later rules win. Outputs are rounded at the end of a
+            `activation_range` (bits may be `"float"`), or `"float"`: weights in float, or, of a
+            layer without kernels, outputs. Later rules win. Outputs are rounded at the end of a
             chain, so their settings go to its last layer: the ReLU, not the convolution before it.
         region_precision: Fewer bits for the unimportant parts of each image: see
             `wrpn_tf.RegionPrecision` and `wrpn_tf.apply_regions`.
 
     Returns:
         A Functional model of the model's own flavour. Layers are named as tfmot does: `quant_` and
-        the original name.
+        the original name; an activation that is no ReLU is a layer of its own, as in
+        `quant_fc_tanh`. `compile` takes losses by these names: see the model's `output_names`.
 
     Raises:
         TypeError: If `model` is no Keras model, bits are no integers, or `overrides` is no
