@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from wrpn_tf.keras_flavor import clone_layer
-from wrpn_tf.model_graph import LayerCall, ModelGraph, rebuild
+from wrpn_tf.model_graph import LayerCall, ModelGraph, copy_weights, rebuild
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.quantize_wrapper import QuantizeLayer, QuantizeWrapper
+from wrpn_tf.quantization.quantized_layers import inner_layer
 from wrpn_tf.quantization.quantizer_plan import plan_quantizers
 
 
@@ -33,9 +34,5 @@ def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str
         return QuantizeLayer(plan.inserted[key], name=plan.names[key])(tensor)
 
     model, layers = rebuild(graph, make_layer, insert)
-    for path, source in graph.layers().items():
-        if getattr(source, "weights", None):
-            target = layers[path]
-            inner = target.layer if path in plan.configs else target
-            inner.set_weights(source.get_weights())
+    copy_weights(graph, {path: inner_layer(layer) for path, layer in layers.items()})
     return model

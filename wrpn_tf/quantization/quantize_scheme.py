@@ -12,7 +12,7 @@ from typing import Any
 import tf_keras
 
 from wrpn_tf.keras_flavor import clone_layer, import_tfmot, keras_class, own_objects
-from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph, rebuild
+from wrpn_tf.model_graph import LayerCall, ModelGraph, copy_weights, model_graph, rebuild
 from wrpn_tf.quantization import quantizers
 from wrpn_tf.quantization.layer_settings import QuantizationRules
 from wrpn_tf.quantization.quantize_config import WRPNQuantizeConfig
@@ -139,9 +139,7 @@ def apply_rules(graph: ModelGraph, rules: QuantizationRules, origin: Mapping[str
         return tfmot.quantize_annotate_layer(layer) if can_be_wrapped(call.layer) else layer
 
     annotated, layers = rebuild(graph, annotate)
-    for path, source in graph.layers().items():
-        if source.weights:
-            layers[path].set_weights(source.get_weights())
+    copy_weights(graph, layers)
     scheme = WRPNQuantizeScheme(origin=origin, **vars(rules))
     with tf_keras.utils.custom_object_scope(_own_objects(graph)):
         quantized = tfmot.quantize_apply(annotated, scheme)
