@@ -23,7 +23,7 @@ from tflite_export.graph_reader import fold_model
 from tflite_export.saved_models import load_model
 from tflite_export.snap_model import snap
 from tflite_export.storage import STORAGES
-from tflite_export.verification import verify
+from tflite_export.verification import check_range, verify
 from wrpn_tf.model_graph import model_graph
 from wrpn_tf.simulation.checks import check_images
 
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Converts a quantized Keras model to TFLite and proves that the file computes "
         "the same on every kernel.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a saved model: .keras, .h5")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a saved model: .keras, .h5, or a tf_keras folder"
+    )
     parser.add_argument("output", metavar="OUT.tflite", help="the file to write")
     parser.add_argument("--storage", choices=STORAGES, default="int8", help="of the weights")
     parser.add_argument("--input-type", choices=("int8", "uint8", "float32"), default="int8")
@@ -100,7 +102,10 @@ def _images(path: str | None, model: Any) -> Any:
                 f"`--images` must be left out for a model of {len(folded.inputs)} inputs; call "
                 "`tflite_export.verify` with a list of arrays."
             )
-        return check_images(graph, _loaded_images(path))
+        loaded = check_images(graph, _loaded_images(path))
+        if not folded.preprocessing:
+            check_range(loaded, folded)
+        return loaded
     generator = np.random.default_rng(0)
     images = []
     for key, name in zip(graph.inputs, folded.inputs, strict=True):

@@ -24,6 +24,7 @@ def convert(
     snap_first: bool = True,
     input_type: str = "int8",
     output_type: str = "int8",
+    verbose: bool = True,
 ) -> bytes:
     """Returns a TFLite file that computes the same levels on every stock runtime and kernel.
 
@@ -40,6 +41,7 @@ def convert(
             snapped before). Without it kernels differ from each other, and from training.
         input_type: `"int8"`, `"uint8"` or `"float32"`.
         output_type: `"int8"`, `"uint8"` or `"float32"`.
+        verbose: Whether to show a line of progress on stderr once it takes long.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -51,7 +53,7 @@ def convert(
     check_type("output_type", output_type)
     exported = model
     if snap_first:
-        exported, report = snap(model, storage)
+        exported, report = snap(model, storage, verbose=verbose)
         if not report.exact:
             _warn_of_inexact(report)
     folded = fold_model(exported)

@@ -61,12 +61,15 @@ class Difference:
         field: Path of the field in the schema.
         found: Its value in the file.
         expected: Its value in the other.
+        is_value: A weight, a bias or a scale differs, and nothing that tells a runtime what to read
+            where: it can run the file.
     """
 
     where: str
     field: str
     found: str
     expected: str
+    is_value: bool
 
     def __str__(self) -> str:
         return f"{self.where}: {self.field} is {self.found}, expected {self.expected}"
@@ -87,14 +90,26 @@ def compare(blob: bytes, expected: bytes) -> tuple[Difference, ...]:
         ValueError: If either is not a TFLite file or is truncated.
     """
     model, reference = from_bytes(blob), from_bytes(expected)
-    names = _names(reference)
+    names, values = _names(reference), _values(reference)
     differences = []
     for path, found, wanted in _compare(model, reference, ()):
         depth = next((i for i in range(len(path), 0, -1) if path[:i] in names), 0)
         where = names.get(path[:depth], "file")
         field = ".".join(str(part) for part in path[depth:])
-        differences.append(Difference(where, field, found, wanted))
+        is_value = path[:-1] in values and path[-1] != "length"
+        differences.append(Difference(where, field, found, wanted, is_value))
     return tuple(differences)
+
+
+def _values(model: Any) -> set[tuple[Any, ...]]:
+    """Returns the paths of the arrays that hold scales, or the contents of tensors with scales."""
+    paths: set[tuple[Any, ...]] = set()
+    for number, subgraph in enumerate(model.subgraphs):
+        for index, tensor in enumerate(subgraph.tensors):
+            if tensor.quantization is not None and tensor.quantization.scale is not None:
+                own = ("subgraphs", number, "tensors", index, "quantization", "scale")
+                paths |= {own, ("buffers", tensor.buffer, "data")}
+    return paths
 
 
 def _names(model: Any) -> dict[tuple[Any, ...], str]:

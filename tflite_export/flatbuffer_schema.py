@@ -118,7 +118,7 @@ def from_bytes(blob: bytes) -> Any:
 
 def text(value: str | bytes | None) -> str:
     """Returns a string of the schema's, which it may leave out or give as bytes."""
-    return value.decode() if isinstance(value, bytes) else value or ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
 
 
 def _check_indices(model: Any) -> None:

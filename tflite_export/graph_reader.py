@@ -103,6 +103,13 @@ class _Reader:
         for call in self._graph.calls:
             self._read_call(call)
         _check_probabilities_are_last(self._operations)
+        keys = zip(self._graph.inputs, self._graph.input_names, strict=True)
+        unread = [name for key, name in keys if key not in self._inputs]
+        if unread:
+            raise ValueError(
+                f"`model` must read all of its inputs, got {', '.join(unread)}, which nothing "
+                "reads. Make a model without it."
+            )
         outputs = [self._values[key] for key in self._graph.outputs]
         for value in outputs:
             if not isinstance(value, Tensor):
@@ -276,8 +283,8 @@ def _quantized_tensor(name: str, shape: tuple[int, ...], quantizer: tuple[Any, A
         grid = rule.grid(variables) if callable(rule.grid) else rule.grid
     except ValueError as error:
         raise ValueError(
-            f"`model`: the range of {name!r} saw no data yet. Train the model, or set its ranges "
-            "with `wrpn_tf.calibrate(model, dataset)`."
+            f"`model`: the range of {name!r} saw no data yet, or zeros alone. Train the model, or "
+            "set its ranges with `wrpn_tf.calibrate(model, dataset)`."
         ) from error
     return Tensor(name, shape, scale, grid.low, grid.high)
 

@@ -85,11 +85,6 @@ class Network:
         self._whole = _open(runtime, blob, self._graph)
         self._probe = _open_probe(runtime, self._graph, max_batch)
 
-    @property
-    def input_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the inputs, without the batch dimension."""
-        return self._graph.input_shapes
-
     def run(self, inputs: Sequence[npt.ArrayLike]) -> dict[str, npt.NDArray[np.int32]]:
         """Returns the levels that the runtime computes: tensor name -> integers, batch first.
 
@@ -126,7 +121,8 @@ def _run(
     """Runs all images; returns what a session hands out, by the index of the tensor."""
     parts: dict[int, Arrays] = {index: [] for index in outputs}
     for batch, count in _batches(inputs, session.batch_size):
-        for index, values in zip(outputs, session.run(batch), strict=True):
+        # A file may give a tensor several times.
+        for index, values in dict(zip(outputs, session.run(batch), strict=True)).items():
             shape = (session.batch_size, *graph.tensors[index].shape[1:])
             parts[index].append(values.reshape(shape)[:count].copy())
     return {index: np.concatenate(arrays) for index, arrays in parts.items()}

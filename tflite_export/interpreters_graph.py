@@ -48,11 +48,6 @@ class FileGraph:
         """Images in the file's own batch."""
         return int(self.tensors[self.inputs[0]].shape[0])
 
-    @property
-    def input_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the inputs, without the batch dimension."""
-        return [tuple(int(n) for n in self.tensors[i].shape[1:]) for i in self.inputs]
-
     def name(self, index: int) -> str:
         """Returns the name of a tensor."""
         return text(self.tensors[index].name)

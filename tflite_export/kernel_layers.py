@@ -96,7 +96,7 @@ def convolution(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: 
     )
     pending = _kernel(call, sources[0], operation, (3, 0, 1, 2))
     if not is_causal:
-        return pending
+        return _without_negative_padding(pending)
     before = (inner_layer(call.layer).kernel_size[-1] - 1) * dilation[1]
     (height, width, channels), _ = image_shapes(sources[0], shape)
     zeros = Pad("", (), "", ((0, 0), (before, 0), (0, 0)))
@@ -107,7 +107,35 @@ def convolution(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: 
 def depthwise(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     """Returns a DepthwiseConv1D or 2D layer as a pending depthwise convolution."""
     operation = DepthwiseConv2D(name, (sources[0].name,), "", None, *_window(call, name))
-    return _kernel(call, sources[0], operation, (0, 1, 2, 3), axis=-1)
+    return _without_negative_padding(_kernel(call, sources[0], operation, (0, 1, 2, 3), axis=-1))
+
+
+def _without_negative_padding(pending: Pending) -> Pending:
+    """A pending convolution with a step that pads, where windows leave out some of the edge.
+
+    There the padding "same" is negative by the formula, and 0; XNNPACK of TensorFlow 2.21 computes
+    something else, but for kernels of one pixel.
+    """
+    operation, kernel = pending.operation, pending.integers.shape[1:3]
+    if operation.padding != "same" or kernel == (1, 1):
+        return pending
+    (*sizes, channels), (*results, _) = pending.inner_shapes
+    totals = [
+        (result - 1) * stride + (length - 1) * dilation + 1 - size
+        for size, result, length, stride, dilation in zip(
+            sizes, results, kernel, operation.strides, operation.dilation, strict=True
+        )
+    ]
+    if min(totals) >= 0:
+        return pending
+    amounts = tuple((max(total, 0) // 2, -(-max(total, 0) // 2)) for total in totals)
+    shape = (*(n + sum(amount) for n, amount in zip(sizes, amounts, strict=True)), channels)
+    step = Step("same", Pad("", (), "", (*amounts, (0, 0))), shape)
+    return dataclasses.replace(
+        pending,
+        operation=dataclasses.replace(operation, padding="valid"),
+        moves=(step,) if max(totals) > 0 else (),
+    )
 
 
 def transposed(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:

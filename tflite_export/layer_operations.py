@@ -95,7 +95,7 @@ def read_layer(
         )
         raise ValueError(
             f"`model`: {name!r} ({_described(layer)}) has no integer form in the exporter. It "
-            f"exports {', '.join(exported)}."
+            f"exports {', '.join(exported)}, and functions of each value by itself."
         )
     sources = tuple(_tensor(value, name) for value in values)
     pending = _OPERATIONS[kind](call, name, sources, shape)

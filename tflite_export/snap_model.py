@@ -24,7 +24,7 @@ from tflite_export.snapping import (
 )
 from tflite_export.snapping_families import SAME
 from tflite_export.snapping_function import check_product, check_values
-from tflite_export.snapping_search import LARGEST_MOVE, NARROWEST
+from tflite_export.snapping_search import LARGEST_MOVE
 from tflite_export.snapping_solution import constant
 from tflite_export.snapping_sum import check_sum
 from tflite_export.snapping_values import LevelCheck
@@ -140,7 +140,8 @@ def _check_examples(examples: tuple[Any, Any], model: Any) -> None:
             "top-1 accuracy."
         )
     labels, inner = np.asarray(examples[1]), tuple(model.outputs[0].shape)[1:-1]
-    is_one_per_example = labels.shape[1:] in (inner, (*inner, 1))
+    first = examples[0][0] if isinstance(examples[0], (list, tuple)) else examples[0]
+    is_one_per_example = labels.shape[1:] in (inner, (*inner, 1)) and len(labels) == len(first)
     if not is_one_per_example or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"`examples` must have one integer label per example, got labels of shape "
@@ -270,8 +271,7 @@ def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarr
     """
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
     near = np.abs(now.weight_scale - snapped.weight_scale) <= SAME * now.weight_scale
-    is_wide = (now.relative_margin >= NARROWEST) | (now.margin >= snapped.margin / 2)
-    return same & near & now.exact & is_wide
+    return same & near & now.exact & (now.margin >= snapped.margin / 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

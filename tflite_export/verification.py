@@ -15,7 +15,8 @@ from tflite_export import interpreters
 from tflite_export.description import Description, describe
 from tflite_export.execution import execute
 from tflite_export.flatbuffer import TYPES, write
-from tflite_export.flatbuffer_checks import compare
+from tflite_export.flatbuffer_checks import Difference, compare
+from tflite_export.flatbuffer_schema import check_blob
 from tflite_export.graph_reader import FoldedModel, fold_model
 from tflite_export.integer_model import IntegerModel
 from tflite_export.keras_levels import keras_levels, tensor_names
@@ -33,6 +34,8 @@ from wrpn_tf.simulation.checks import check_images
 
 _BATCH_LEVELS = 2**23  # that each source may hold at a time
 _FAR_OUTSIDE = 8.0
+# Runtimes end the process over damaged files.
+_NOT_THE_MODELS = "the file differs from the model's in more than weights and scales"
 
 Source = Callable[[Any, Sequence[npt.NDArray[np.float32]]], Levels]
 
@@ -75,16 +78,21 @@ def verify(
         check_storage(storage)
     folded = fold_model(model)  # refuses what has no integer form, before images are read
     inputs = check_images(model_graph(model), images)
-    counterpart = _snapped_or_not(model, folded, blob, storage)
+    check_blob(blob)
+    blob = bytes(blob)
+    counterpart = _snapped_or_not(model, folded, blob, storage, verbose)
     expected, storage = counterpart.expected, counterpart.storage
     if not counterpart.folded.preprocessing:
-        _check_range(inputs, expected)
+        check_range(inputs, expected)
     names = tensor_names(model_graph(counterpart.model))
     runtimes = interpreters.available() if runtimes is None else tuple(runtimes)
     if not runtimes:
         raise ValueError("`runtimes` must hold at least one; install tensorflow or ai-edge-litert.")
     size = max(1, _BATCH_LEVELS // _num_levels(expected))
-    networks, not_run = _open(runtimes, blob, expected, storage, min(size, len(inputs[0])))
+    networks: Mapping[str, interpreters.Network] = {}
+    not_run = {runtime.name: _NOT_THE_MODELS for runtime in runtimes}
+    if all(difference.is_value for difference in counterpart.differences):
+        networks, not_run = _open(runtimes, blob, storage, min(size, len(inputs[0])))
     sources = _sources(counterpart.model, expected, networks)
     missing = [
         f"{runtime.name}: everything"
@@ -100,7 +108,7 @@ def verify(
     return VerificationReport(
         num_images=len(inputs[0]),
         sources=(KERAS, *(name for name in sources if name not in (KERAS, ACCELERATOR))),
-        file_differences=counterpart.differences,
+        file_differences=tuple(map(str, counterpart.differences)),
         proofs=prove(expected, _functions(counterpart.folded)),
         layers=found.layers,
         missing=(*missing, *found.missing),
@@ -110,10 +118,18 @@ def verify(
     )
 
 
-def _check_range(inputs: list[npt.NDArray[np.float32]], expected: IntegerModel) -> None:
-    """Images of 0..255 for a network that saw 0..1 would all be its largest level."""
-    for name, array in zip(expected.inputs, inputs, strict=True):
-        tensor = expected.tensors[name]
+def check_range(
+    inputs: Sequence[npt.NDArray[np.float32]], network: IntegerModel | FoldedModel
+) -> None:
+    """Checks that images do not lie far outside of what a network rounds.
+
+    Images of 0..255 for a network that saw 0..1 would all be its largest level.
+
+    Raises:
+        ValueError: If they do.
+    """
+    for name, array in zip(network.inputs, inputs, strict=True):
+        tensor = network.tensors[name]
         low, high = float(tensor.scale) * tensor.low, float(tensor.scale) * tensor.high
         if np.abs(array).max() > _FAR_OUTSIDE * max(-low, high):
             raise ValueError(
@@ -138,16 +154,16 @@ class _Counterpart:
     folded: FoldedModel
     expected: IntegerModel
     storage: str
-    differences: tuple[str, ...]
+    differences: tuple[Difference, ...]
 
 
 def _snapped_or_not(
-    model: Any, folded: FoldedModel, blob: bytes, storage: str | None
+    model: Any, folded: FoldedModel, blob: bytes, storage: str | None, verbose: bool
 ) -> _Counterpart:
     """The model as it is, or snapped, whichever the file is nearer to."""
     counterpart = _nearest_storage(model, folded, blob, storage)
     if counterpart.differences:
-        snapped, _ = snap(model, counterpart.storage)
+        snapped, _ = snap(model, counterpart.storage, verbose=verbose)
         of_snapped = _nearest_storage(snapped, fold_model(snapped), blob, storage)
         if len(of_snapped.differences) < len(counterpart.differences):
             return of_snapped
@@ -168,7 +184,7 @@ def _nearest_storage(
     for candidate in filter(None, storages):
         expected = lower_folded(folded, candidate)
         differences = compare(blob, write(expected, storage=candidate, **types))
-        found.append(_Counterpart(model, folded, expected, candidate, tuple(map(str, differences))))
+        found.append(_Counterpart(model, folded, expected, candidate, differences))
         if not differences:
             break
     return min(found, key=lambda counterpart: len(counterpart.differences))
@@ -194,28 +210,19 @@ def _functions(folded: FoldedModel) -> dict[str, RealFunction]:
 def _open(
     runtimes: Sequence[interpreters.Runtime],
     blob: bytes,
-    expected: IntegerModel,
     storage: str,
     size: int,
 ) -> tuple[dict[str, interpreters.Network], dict[str, str]]:
     """The runtimes with the file, and why others do not run it."""
     networks, refused = {}, {}
-    wanted = [expected.tensors[name].shape for name in expected.inputs]
     for runtime in runtimes:
         if not _reads(runtime, storage):
             refused[runtime.name] = f"does not read storage {storage!r}"
             continue
         try:
-            network = interpreters.Network(runtime, blob, size)
+            networks[runtime.name] = interpreters.Network(runtime, blob, size)
         except RuntimeError as error:
             refused[runtime.name] = " ".join(str(error).split())
-            continue
-        if network.input_shapes == wanted:
-            networks[runtime.name] = network
-        else:
-            refused[runtime.name] = (
-                f"the file reads inputs of the shapes {network.input_shapes}, the model {wanted}"
-            )
     return networks, refused
 
 

@@ -221,6 +221,22 @@ def zero_shortcuts(flavor):
     return own("ResNet8", input_shape=(8, 8, 3), shortcut="zero_padding")(flavor)
 
 
+def sparse_windows(flavor):
+    """Windows that leave out pixels between them, and some of the edge; a head of its own range."""
+    L = flavor.layers
+    inputs = flavor.keras.Input((17, 18, 3))
+    x = L.Conv2D(6, (2, 3), strides=(3, 2), padding="same", activation="relu")(inputs)
+    x = L.DepthwiseConv2D(2, strides=3, padding="same", use_bias=False)(x)
+    x = L.ReLU()(L.BatchNormalization()(x))
+    y = L.Conv2D(4, (3, 1), strides=4, padding="same", activation="relu")(inputs)
+    z = L.Conv2D(4, 1, strides=5, padding="same", activation="relu")(inputs)
+    sequence = L.Conv1D(4, 3, strides=5, padding="same")(L.Reshape((102, 9))(inputs))
+    means = [L.GlobalAveragePooling2D()(part) for part in (x, y, z)]
+    parts = [*means, L.GlobalAveragePooling1D()(sequence)]
+    outputs = L.Dense(5, activation="hard_sigmoid")(L.Concatenate()(parts))
+    return flavor.keras.Model(inputs, outputs)
+
+
 def larger_image(flavor):
     """Operations of either Keras: pixels become channels, means a gate, channels pixels again."""
     L, is_keras = flavor.layers, flavor is KERAS
@@ -257,7 +273,7 @@ def denoiser(flavor):
     "build",
     [
         *(decoder, separable, inception, u_net, sequence, squeezed),
-        *(zero_shortcuts, larger_image, denoiser),
+        *(zero_shortcuts, sparse_windows, larger_image, denoiser),
     ],
 )
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ def _norm(draw, L, x):
 
 
 def _conv(draw, L, x, earlier):
-    size = draw(st.sampled_from((1, 2, 3)))
-    padding = draw(PADDINGS) if min(x.shape[1:3]) >= size else "same"
-    strides, dilation = draw(st.sampled_from(((1, 1), (2, 1), (1, 2))))
+    size = draw(st.tuples(*[st.sampled_from((1, 2, 3))] * 2))
+    padding = draw(PADDINGS) if min(x.shape[1:3]) >= max(size) else "same"
+    strides, dilation = draw(st.sampled_from(((1, 1), (2, 1), (3, 1), (1, 2))))
     if dilation > 1:
         padding = "same"
     conv = L.Conv2D(
@@ -41,7 +41,11 @@ def _conv(draw, L, x, earlier):
 
 def _depthwise(draw, L, x, earlier):
     layer = L.DepthwiseConv2D(
-        3, padding="same", depth_multiplier=draw(st.integers(1, 2)), use_bias=draw(st.booleans())
+        draw(st.sampled_from((2, 3))),
+        strides=draw(st.sampled_from((1, 1, 3))),
+        padding="same",
+        depth_multiplier=draw(st.integers(1, 2)),
+        use_bias=draw(st.booleans()),
     )
     return _activation(draw, L, _norm(draw, L, layer(x)))
 

@@ -133,6 +133,12 @@ def test_ranges_without_data_are_refused(flavor):
     assert "wrpn_tf.calibrate" in message
 
 
+def test_inputs_that_nothing_reads_are_refused(flavor):
+    inputs = [flavor.keras.Input((4,), name=name) for name in ("used", "idle")]
+    model = flavor.keras.Model(inputs, flavor.layers.Dense(2)(inputs[0]))
+    assert "read all of its inputs, got idle, which nothing reads" in refusal(quantized(model))
+
+
 def test_a_sum_that_broadcasts_is_refused():
     inputs = KERAS.keras.Input((4,), name="image")
     parts = [L.Dense(width, activation="relu")(inputs) for width in (3, 1)]

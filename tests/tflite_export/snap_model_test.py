@@ -218,6 +218,7 @@ def test_without_examples_there_is_no_accuracy(flavor):
         (np.eye(3)[[0, 1]], "labels of shape (2, 3)"),
         (np.zeros(2), "type float64"),
         (np.zeros((2, 2), int), "labels of shape (2, 2)"),
+        (np.zeros(3, int), "labels of shape (3,)"),
     ],
 )
 def test_labels_that_are_no_integers_are_refused_at_once(labels, words):

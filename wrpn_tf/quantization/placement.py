@@ -23,6 +23,7 @@ from wrpn_tf.quantization.quantize_registry import (
     has_unit_range,
     is_elementwise,
     kind_of,
+    probability_function,
     relu_limit,
 )
 
@@ -139,7 +140,7 @@ def _rounds(key: int, graph: ModelGraph, known: Mapping[int, Rounding]) -> bool:
     kind = kind_of(call.layer)
     if kind is Kind.PASS_THROUGH or len(call.outputs) > 1:
         return False
-    if has_unit_range(call.layer) and key in graph.outputs:
+    if probability_function(call.layer) is not None and key in graph.outputs:
         return False  # probabilities, computed from rounded logits
     if kind is Kind.KERNEL and fused_relu_limit(call.layer) is not None:
         kind = Kind.RELU  # so ends its operation, and a batch norm behind it is one of its own

@@ -147,7 +147,7 @@ def _is_simulated(call: LayerCall, graph: ModelGraph, raw: set[int]) -> bool:
 def _is_probability(call: LayerCall, graph: ModelGraph) -> bool:
     """Whether a call makes probabilities that are an output of the model."""
     is_output = set(call.outputs) <= set(graph.outputs)
-    return is_output and ends_in_probabilities(inner_layer(call.layer))
+    return is_output and ends_in_probabilities(inner_layer(call.layer), len(call.output_shapes[0]))
 
 
 def _has_channels_last(layer: Any, call: LayerCall) -> bool:

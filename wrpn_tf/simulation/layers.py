@@ -64,7 +64,7 @@ def probabilities(layer: Any, levels: Levels) -> np.ndarray[Any, np.dtype[np.flo
 
     The exponentials are computed in float64.
     """
-    if not ends_in_probabilities(layer):
+    if not ends_in_probabilities(layer, levels.integers.ndim):
         return None
     values = levels.integers * np.float64(levels.scale)
     if probability_function(layer) == "sigmoid":
@@ -73,9 +73,10 @@ def probabilities(layer: Any, levels: Levels) -> np.ndarray[Any, np.dtype[np.flo
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def ends_in_probabilities(layer: Any) -> bool:
-    """Returns whether a layer computes a sigmoid, or a softmax over the last axis."""
-    return probability_function(layer) is not None and getattr(layer, "axis", -1) == -1
+def ends_in_probabilities(layer: Any, num_axes: int) -> bool:
+    """Returns whether a layer computes a sigmoid, or a softmax over the last of its axes."""
+    is_last = getattr(layer, "axis", -1) in (-1, num_axes - 1)
+    return probability_function(layer) is not None and is_last
 
 
 def _keep(call: LayerCall, values: Sequence[Value]) -> Value:
