@@ -24,7 +24,7 @@ from tflite_export.snapping import (
 )
 from tflite_export.snapping_families import SAME
 from tflite_export.snapping_function import check_product, check_values
-from tflite_export.snapping_search import LARGEST_MOVE
+from tflite_export.snapping_search import LARGEST_MOVE, NARROWEST
 from tflite_export.snapping_solution import constant
 from tflite_export.snapping_sum import check_sum
 from tflite_export.snapping_values import LevelCheck
@@ -39,6 +39,8 @@ from wrpn_tf.quantization.quantize_registry import probability_function
 _ROUNDS = 4
 # Of a product of a few float32 numbers.
 _FLOAT32_ERROR = 3e-7
+# Of a sum of many terms, by the sum of their magnitudes: a quarter of a rounding, as they average.
+_FLOAT32_SUM = 2.0**-26
 
 
 def snap(
@@ -216,7 +218,7 @@ def _snap_operation(
     scale = snapped.scale * (np.float64(output.scale) / np.float64(source.scale))
     bias = (snapped.offset - kernel.shift) * np.float64(output.scale)
     now = snap_channels(channels, rounding, scale_is_free=False, offset_is_free=False)
-    stays = _is_stored_alike(snapped, now)
+    stays = _is_stored_alike(channels, snapped, now)
     has_scale = np.abs(scale / kernel.scale - 1) < _FLOAT32_ERROR
     scale = np.where(stays | has_scale | (snapped.multiplier == 0), kernel.scale, scale)
     # A filter of zeros is its bias alone, whatever scale it shares with the others.
@@ -262,7 +264,9 @@ def _moves(before: Operation, after: Operation, folded: FoldedModel, storage: st
     )
 
 
-def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarray:
+def _is_stored_alike(
+    channels: Channels, snapped: SnappedChannels, now: SnappedChannels
+) -> np.ndarray:
     """Whether a file holds for what a channel has what it would for its aim, and is exact with it.
 
     Only then does snapping once more change nothing. The solver gives the values of the candidate
@@ -271,7 +275,10 @@ def _is_stored_alike(snapped: SnappedChannels, now: SnappedChannels) -> np.ndarr
     """
     same = (now.bias == snapped.bias) & (now.multiplier == snapped.multiplier)
     near = np.abs(now.weight_scale - snapped.weight_scale) <= SAME * now.weight_scale
-    return same & near & now.exact & (now.margin >= snapped.margin / 2)
+    # A float32 sum errs by the size of its terms, which may be more than the sum's.
+    error = _FLOAT32_SUM * now.multiplier * (channels.largest - channels.smallest)
+    is_wide = (now.relative_margin >= NARROWEST) & (now.margin >= error)
+    return same & near & now.exact & (is_wide | (now.margin >= snapped.margin / 2))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
