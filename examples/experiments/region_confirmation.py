@@ -78,7 +78,8 @@ SETTINGS = (
 
 def main(argv: list[str]) -> None:
     """Computes the rows that are not in the CSV file yet, and writes the report beside it."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     out = pathlib.Path(_OUT.value)
     # What the net was trained with, its own results say.
     region_bench.measure(SETTINGS, _bench, out, {"seed": "", "epochs": ""}, "confirmation")
