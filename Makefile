@@ -7,6 +7,7 @@ INSTALLED := $(VENV)/.installed
 # At most four workers: each one loads TensorFlow. Tests differ in length a thousandfold: who is done first takes over.
 PYTEST_FLAGS ?= -n auto --maxprocesses=4 --dist=worksteal
 DEMO_FLAGS ?=
+DEMO_DIR = $(or $(patsubst --out_dir=%,%,$(filter --out_dir=%,$(DEMO_FLAGS))),quickstart_results)
 
 # Nothing here needs a GPU, and TensorFlow's start-up messages hide ours.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -30,8 +31,8 @@ help: ## List the targets
 
 demo: $(INSTALLED) ## Train a float network and its 2-bit versions, export and prove one (three minutes)
 	$(BIN)/python examples/quickstart.py $(DEMO_FLAGS)
-	$(BIN)/python examples/export_and_verify.py --model_path=quickstart_results/low_bit.keras \
-	  $(filter --dataset=% --data_dir=%,$(DEMO_FLAGS))
+	$(BIN)/python examples/export_and_verify.py --model_path=$(DEMO_DIR)/low_bit.keras \
+	  $(filter --dataset=% --data_dir=% --out_dir=%,$(DEMO_FLAGS))
 
 test: $(INSTALLED) ## Run the tests; PYTEST_FLAGS="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

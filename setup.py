@@ -14,7 +14,7 @@ _VERSION = re.search(
 _LITERT = "ai-edge-litert>=2.0"
 
 _EXTRAS = {
-    "examples": ["absl-py", "pyyaml", "scikit-image", "scikit-learn"],
+    "examples": ["absl-py", "matplotlib", "pyyaml", "scikit-image", "scikit-learn"],
     "litert": [_LITERT],
     "plots": ["matplotlib"],
     "lint": ["mypy", "ruff"],
@@ -47,6 +47,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["wrpn_tf", "wrpn_tf.*", "tflite_export", "tflite_export.*"]),
+    package_data={"wrpn_tf": ["py.typed"], "tflite_export": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
         "flatbuffers>=23.5",

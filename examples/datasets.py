@@ -61,7 +61,7 @@ class Dataset:
         """
         import tensorflow as tf
 
-        steps = self._steps(batch_size)
+        steps = self.num_batches(batch_size)
         rng = np.random.default_rng(seed)
         signature = (
             tf.TensorSpec((batch_size, *self.input_shape), tf.float32),
@@ -85,13 +85,17 @@ class Dataset:
         Raises:
             ValueError: If the training set is smaller than a batch.
         """
-        steps = self._steps(batch_size)
+        steps = self.num_batches(batch_size)
         order = rng.permutation(len(self.x_train))
         for chosen in order[: steps * batch_size].reshape(steps, batch_size):
             yield self._augmented(self.x_train[chosen], rng), self.y_train[chosen]
 
-    def _steps(self, batch_size: int) -> int:
-        """Batches in an epoch."""
+    def num_batches(self, batch_size: int) -> int:
+        """Returns how many whole batches an epoch has.
+
+        Raises:
+            ValueError: If the training set is smaller than a batch.
+        """
         steps = len(self.x_train) // batch_size
         if not steps:
             raise ValueError(

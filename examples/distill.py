@@ -81,6 +81,7 @@ def main(argv: Sequence[str]) -> None:
     scheme, bits = _SCHEME.value, f"{_NUM_BITS_WEIGHT.value}b/8b"
     try:
         data = datasets.load(_DATASET.value, _DATA_DIR.value)
+        data.num_batches(_BATCH_SIZE.value)  # Refuses more images than there are.
         teacher = build_network(data, _TEACHER_DEPTH.value)
         float_student = build_network(data, _STUDENT_DEPTH.value)
     except (ImportError, OSError, ValueError) as error:

@@ -25,25 +25,42 @@ from absl import app, flags
 
 import tflite_export
 import wrpn_tf
+from tflite_export.storage import STORAGES
 
 _DATASET = flags.DEFINE_enum("dataset", "digits", datasets.NAMES, "Images to compare on.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "For cifar10: the folder cifar-10-batches-py.")
 _MODEL_PATH = flags.DEFINE_string(
     "model_path", None, "A quantized Keras 3 model of these images; one is trained by default."
 )
-_STORAGES = flags.DEFINE_list("storages", ["int8", "int4", "int2", "tflm"], "Files to write.")
+_STORAGES = flags.DEFINE_list("storages", list(STORAGES), "Files to write.")
 _IMAGES = flags.DEFINE_integer("images", 100, "Test images to compare.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs, if a network is trained.", lower_bound=1)
 _OUT_DIR = flags.DEFINE_string("out_dir", "quickstart_results", "Where the files are written.")
+flags.register_validator(
+    "storages",
+    lambda names: names and set(names) <= set(STORAGES),
+    f"must be among {', '.join(STORAGES)}",
+)
 
 
 def main(argv: list[str]) -> None:
     """Exports in each storage; exit code 1 if a proof fails."""
-    del argv
-    data = datasets.load(_DATASET.value, _DATA_DIR.value)
-    model = trained(data) if _MODEL_PATH.value is None else saved_models.load(_MODEL_PATH.value)
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
+    try:
+        data = datasets.load(_DATASET.value, _DATA_DIR.value)
+        pathlib.Path(_OUT_DIR.value).mkdir(parents=True, exist_ok=True)
+        model = trained(data) if _MODEL_PATH.value is None else saved_models.load(_MODEL_PATH.value)
+        failed = export(model, data)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+    if failed:
+        sys.exit(f"NOT PROVED, not written: {', '.join(failed)}")
+
+
+def export(model: keras.Model, data: datasets.Dataset) -> list[str]:
+    """Writes and proves a file for each storage, and prints a table; returns those not proved."""
     out_dir = pathlib.Path(_OUT_DIR.value)
-    out_dir.mkdir(parents=True, exist_ok=True)
     images = data.x_test[: _IMAGES.value]
     rows, failed = [], []
     for storage in _STORAGES.value:
@@ -66,9 +83,7 @@ def main(argv: list[str]) -> None:
     simulation = wrpn_tf.simulate(model, images[:1])
     print(f"\nThe accelerator takes {simulation.cycles:,} cycles for an image, 8 x 8 engines.")
     print(f"Files: {out_dir}/low_bit_*.tflite")
-    if failed:
-        print(f"NOT PROVED, not written: {', '.join(failed)}")
-        sys.exit(1)
+    return failed
 
 
 def trained(data: datasets.Dataset) -> keras.Model:
@@ -96,9 +111,12 @@ def table_row(
     in_keras = sum(comparison.differing for source, comparison in compared if source == "Keras")
     runtimes = [source for source in report.sources if not source.startswith(("Keras", "formula"))]
     before, after = accuracies
+    runs = f"{len(runtimes)} kernels of runtimes"
+    if not runtimes:  # What was compared are the kernels' formulas.
+        kernels, runs = "-", "not run: pip install tflite-micro"
     return (
         f"{storage:<10}{len(blob):>9,}{kernels:>10}{in_keras:>8}{before:>10.2%}{after:>10.2%}"
-        f"  {len(runtimes)} kernels of runtimes"
+        f"  {runs}"
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -49,6 +49,15 @@ _SAVE_TO = flags.DEFINE_string("save_to", None, "File (.keras) for the quantized
 flags.register_validator(
     "save_to", lambda path: not path or path.endswith(".keras"), "must end in .keras"
 )
+flags.mark_flags_as_mutual_exclusive(["model_path", "application"])
+
+
+@flags.multi_flags_validator(
+    ["images", "model_path", "application"],
+    "--images needs --model_path or --application: the default network has its own",
+)
+def _has_use_for_images(values: Mapping[str, str | None]) -> bool:
+    return not values["images"] or bool(values["model_path"] or values["application"])
 
 
 def trained_network(data: datasets.Dataset) -> keras.Model:
@@ -128,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
             right = classify(network, data.x_test) == data.y_test
             print(f"Test images told right, {name}: {right.mean():.2%}")
     if _SAVE_TO.value:
-        quantized.save(_SAVE_TO.value)
+        saved_models.save(quantized, _SAVE_TO.value)
         print(f"Saved: {_SAVE_TO.value}. `import wrpn_tf` lets Keras load it.")
 
 

@@ -19,7 +19,6 @@ import pathlib
 import shlex
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import datasets
 import keras
+import saved_models
 from absl import app, flags
 
 import wrpn_tf
@@ -195,15 +195,6 @@ def table(results: dict[Row, list[Result]], num_test_images: int) -> str:
     )
 
 
-def save(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes a whole file, or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        unfinished = pathlib.Path(folder) / path.name
-        model.save(unfinished)
-        unfinished.replace(path)
-
-
 def main(argv: Sequence[str]) -> None:
     """Loads, trains, compares, saves."""
     if len(argv) > 1:
@@ -211,6 +202,9 @@ def main(argv: Sequence[str]) -> None:
     start = time.monotonic()
     with _errors_as_one_line():
         data = datasets.load(_DATASET.value, _DATA_DIR.value).first(_NUM_IMAGES.value)
+        data.num_batches(_BATCH_SIZE.value)  # Refuses more images than there are.
+        network = build_network(data.input_shape, data.num_classes)
+        wrpn_tf.plan_widths(network, width_multiplier=_WIDTH_MULTIPLIER.value)
     rows = make_rows()
     print(f"{data.name}: {data.split}.")
     print(
@@ -223,7 +217,7 @@ def main(argv: Sequence[str]) -> None:
     if _OUT_DIR.value:
         best = max(rows[1:], key=lambda row: statistics.fmean(r.accuracy for r in results[row]))
         path = pathlib.Path(_OUT_DIR.value) / "low_bit.keras"
-        save(results[best][0].model, path)
+        saved_models.save(results[best][0].model, path)
         print(f"Saved {best.name} (seed 0): {path}")
     print(f"Took {time.monotonic() - start:.0f} s after TensorFlow's start. To repeat it:")
     print(shlex.join(["python", *sys.argv]))

@@ -78,6 +78,7 @@ def main(argv: Sequence[str]) -> None:
         keras.utils.set_random_seed(0)
         model = quantized_network()
         images = photographs.load(_IMAGES.value, model.inputs[0].shape[1:])
+        pathlib.Path(_OUT_DIR.value).mkdir(parents=True, exist_ok=True)
         results = measure_all(model, images)
     except (ImportError, OSError, TypeError, ValueError) as error:
         sys.exit(f"Error: {error}")
@@ -174,7 +175,6 @@ def _line(name: str, cells: Sequence[tuple[float, float]]) -> str:
 def save_figures(results: Mapping[str, Sequence[ImageRegions]], subtitle: str) -> None:
     """Draws a figure for each image, and one of all metrics."""
     folder = pathlib.Path(_OUT_DIR.value)
-    folder.mkdir(parents=True, exist_ok=True)
     for regions in results[_METRIC.value]:
         path = folder / f"{regions.name}_{_METRIC.value}.png"
         region_figures.draw_image(regions, f"{subtitle}, metric: {_METRIC.value}", path)

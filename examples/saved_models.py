@@ -1,8 +1,10 @@
-"""Reads the saved models that the examples are given."""
+"""Reads the saved models that the examples are given, and writes those that they make."""
 
 from __future__ import annotations
 
 import os
+import pathlib
+import tempfile
 
 import keras
 
@@ -22,3 +24,13 @@ def load(path: str) -> keras.Model:
         raise ValueError(
             f"`model_path` must be a file that Keras 3's `Model.save` wrote, got {path!r}: {error}"
         ) from error
+
+
+def save(model: keras.Model, path: str | pathlib.Path) -> None:
+    """Writes a whole file, or none; makes the folder that it is in."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        unfinished = pathlib.Path(folder) / path.name
+        model.save(unfinished)
+        unfinished.replace(path)

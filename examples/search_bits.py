@@ -38,6 +38,11 @@ _MEASURE = flags.DEFINE_enum("measure", "kl", ["kl", "loss", "mse"], "Of the err
 _WEIGHT_SCALE = flags.DEFINE_string("weight_scale", "mean", "Rule: see `quantize_model`.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A file to resume from.")
 _EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs of the default network.", lower_bound=1)
+flags.register_validator(
+    "uniform",
+    lambda bits: bits and set(bits) <= set("2345678"),  # 1 is less than the search can go to.
+    "must be bits from 2 to 8, separated by commas",
+)
 
 _SEARCHED_BITS = (2, 3, 4, 5, 6, 8)
 
@@ -67,12 +72,25 @@ def main(argv: Sequence[str]) -> None:
 def trained_network(data: datasets.Dataset) -> keras.Model:
     """Returns the float network that the flags name."""
     if _MODEL_PATH.value:
-        return saved_models.load(_MODEL_PATH.value)
+        model = saved_models.load(_MODEL_PATH.value)
+        check_outputs(model, data)
+        return model
     print(f"Training a ResNet-8 on {data.name}, {_EPOCHS.value} epochs.", flush=True)
     model = wrpn_tf.applications.ResNet8(input_shape=data.input_shape, classes=data.num_classes)
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     model.fit(data.x_train, data.y_train, epochs=_EPOCHS.value, verbose=0)
     return model
+
+
+def check_outputs(model: keras.Model, data: datasets.Dataset) -> None:
+    """Raises ValueError unless a model ends in a softmax of the classes, or in their logits."""
+    says_yes_or_no = getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid
+    if tuple(model.output_shape[1:]) != (data.num_classes,) or says_yes_or_no:
+        raise ValueError(
+            f"`model_path` must be a network that ends in a softmax of {data.num_classes} classes, "
+            f"as {data.name} has, or their logits, got outputs {model.output_shape} of "
+            f"{model.layers[-1].name!r}."
+        )
 
 
 def searched(model: keras.Model, data: datasets.Dataset, num_bits: int) -> SearchResult:
@@ -135,9 +153,13 @@ def compared(
 
 def tested(model: keras.Model, data: datasets.Dataset) -> str:
     """Returns accuracy and cross entropy on the test images."""
-    probabilities = np.maximum(model.predict(data.x_test, verbose=0), np.finfo(np.float32).tiny)
-    right = probabilities.argmax(axis=-1) == data.y_test
-    loss = -np.log(probabilities[np.arange(len(right)), data.y_test]).mean()
+    outputs = model.predict(data.x_test, verbose=0)
+    if outputs.min() < 0 or not np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):  # logits
+        outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        outputs /= outputs.sum(axis=-1, keepdims=True)
+    right = outputs.argmax(axis=-1) == data.y_test
+    of_label = outputs[np.arange(len(right)), data.y_test]
+    loss = -np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean()
     return f"{right.mean():7.2%} right, cross entropy {loss:.4f}"
 
 

@@ -30,6 +30,7 @@ import wrpn_tf
 
 _IMAGES = flags.DEFINE_list("images", None, "Image files, or folders of them.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py: the test set.")
+flags.mark_flags_as_mutual_exclusive(["images", "data_dir"])
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "results" / "trained"
 CLASSES = (

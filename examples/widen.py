@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
         f"{' (with noise)' if _NOISE.value else ' (rounding; sums have more terms)'}."
     )
     if _SAVE_TO.value:
-        wider.save(_SAVE_TO.value)
+        saved_models.save(wider, _SAVE_TO.value)
         print(f"Saved: {_SAVE_TO.value}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -79,6 +80,10 @@ def test_public_names_resolve_and_are_listed():
     assert [name for name in dir(wrpn_tf) if not name.startswith("_")] == wrpn_tf.__all__
     for name in wrpn_tf.__all__:
         assert getattr(wrpn_tf, name) is not None
+
+
+def test_type_checkers_are_told_that_there_are_types():
+    assert (pathlib.Path(wrpn_tf.__file__).parent / "py.typed").is_file()
 
 
 def test_unknown_name_is_an_attribute_error():

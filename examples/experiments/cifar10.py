@@ -43,7 +43,12 @@ _HERE = pathlib.Path(__file__).resolve().parent
 
 _CONFIG = flags.DEFINE_string("config", str(_HERE / "cifar10.yaml"), "YAML file of runs.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py.")
-_TEACHER = flags.DEFINE_string("teacher", None, "Of distilled runs: a float tf_keras .h5 file.")
+_TEACHER = flags.DEFINE_string(
+    "teacher",
+    None,
+    "Of distilled runs: a float tf_keras .h5 file that reads x / 255 minus CIFAR-10's mean "
+    "training image.",
+)
 _ONLY = flags.DEFINE_list("only", None, "Names of runs; all by default.")
 _SEEDS = flags.DEFINE_integer("seeds", None, "At most so many seeds of each run.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer("workers", 2, "Runs at a time.", lower_bound=1)

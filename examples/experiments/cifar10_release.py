@@ -1,6 +1,6 @@
 """Writes a trained net of `cifar10.py` for `examples/trained_network.py`.
 
-    python examples/experiments/cifar10_release.py --run=w2a8_both \
+    python examples/experiments/cifar10_release.py --run=w2a8_both --target=trained \
         --data_dir=.../cifar-10-batches-py
 
 As a Keras 3 model, as an integer file, and the mean training image that both want subtracted. The
@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import cifar10_config
 import cifar10_networks
 import datasets
+import saved_models
 from cifar10_training import Images, RunFiles
 
 from wrpn_tf.whole_file import write_whole
@@ -40,14 +40,13 @@ _SEED = flags.DEFINE_integer("seed", 0, "Its seed.", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py.", required=True)
 _OUT_DIR = flags.DEFINE_string("out_dir", "cifar10", "Where the run's results are.")
 _WORK_DIR = flags.DEFINE_string("work_dir", "cifar10_checkpoints", "Where its trained net is.")
-_TARGET = flags.DEFINE_string(
-    "target", str(_HERE.parent / "results" / "trained"), "Where the net is written."
-)
+_TARGET = flags.DEFINE_string("target", None, "Folder for the three files.", required=True)
 
 
 def main(argv: list[str]) -> None:
     """Converts, compares, writes."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     run = cifar10_config.read(_CONFIG.value)[_RUN.value]
     if run.quantize is None or not run.export:
         raise app.UsageError(f"--run must name a run with `quantize` and `export`, got {run.name}.")
@@ -67,12 +66,9 @@ def main(argv: list[str]) -> None:
     if abs(accuracy - expected) > _TOLERANCE:
         sys.exit(f"Error: the Keras 3 model reaches {accuracy:.2f} %, not {expected:.2f} %.")
     target = pathlib.Path(_TARGET.value)
-    target.mkdir(parents=True, exist_ok=True)
-    stem = f"resnet{run.depth}_w2a8"
-    with tempfile.TemporaryDirectory() as folder:
-        saved = pathlib.Path(folder) / "model.keras"
-        model.save(saved)
-        write_whole(saved.read_bytes(), target / f"{stem}.keras")
+    bits = [run.quantize[f"num_bits_{part}"] for part in ("weight", "activation")]
+    stem = "resnet{}_w{}a{}".format(run.depth, *bits)
+    saved_models.save(model, target / f"{stem}.keras")
     blob = (files.folder / "int8.tflite").read_bytes()
     write_whole(blob, target / f"{stem}_int8.tflite")
     np.save(target / "mean.npy", data.mean)

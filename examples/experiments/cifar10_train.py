@@ -49,13 +49,21 @@ _CONFIG = flags.DEFINE_string("config", None, "YAML file of runs.", required=Tru
 _RUN = flags.DEFINE_string("run", None, "Name of the run.", required=True)
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py.", required=True)
-_TEACHER = flags.DEFINE_string("teacher", None, "Of distilled runs: a float tf_keras .h5 file.")
+_TEACHER = flags.DEFINE_string(
+    "teacher",
+    None,
+    "Of distilled runs: a float tf_keras .h5 file that reads x / 255 minus CIFAR-10's mean "
+    "training image.",
+)
 _OUT_DIR = flags.DEFINE_string("out_dir", "cifar10", "Where CSV and JSON files are written.")
 _WORK_DIR = flags.DEFINE_string("work_dir", "cifar10_checkpoints", "Checkpoints, trained nets.")
 _KERAS_FLAVOR = flags.DEFINE_enum(
     "keras_flavor", "tf_keras", ["keras", "tf_keras"], "Which Keras; other tools need tf_keras."
 )
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads of TensorFlow.", lower_bound=1)
+
+# In percent. Less is a net that was trained for other images, or on another input than it gets.
+_LEAST_TEACHER_ACCURACY = 50
 
 _PACKAGES = (
     "wrpn_tf",
@@ -71,7 +79,8 @@ _PACKAGES = (
 
 def main(argv: list[str]) -> None:
     """Trains what is not trained yet."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     runs = cifar10_config.read(_CONFIG.value)
     if _RUN.value not in runs:
         raise app.UsageError(f"--run must be one of {', '.join(runs)}, got {_RUN.value}.")
@@ -99,16 +108,17 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
     if files.json.exists():
         return json.loads(files.json.read_text())
     keras = get_flavor(_KERAS_FLAVOR.value).keras
+    if run.distill is not None:  # First: a net that is loaded draws weights.
+        teacher, accuracy = _load_teacher(keras, data)
     keras.utils.set_random_seed(_SEED.value)
     result = {"run": dataclasses.asdict(run), "seed": _SEED.value, "versions": _versions()}
     result["parts"] = files.begin_part(_provenance(result["versions"]), run.schedule.epochs)
     model = _network(run, data, files)
     trainer = model
     if run.distill is not None:
-        teacher = keras.models.load_model(_TEACHER.value, compile=False)
         trainer = wrpn_tf.Distiller(model, teacher, **run.distill)
         name = pathlib.Path(_TEACHER.value).name
-        result["teacher"] = {"file": name, "test_accuracy": round(data.accuracy(teacher), 2)}
+        result["teacher"] = {"file": name, "test_accuracy": round(accuracy, 2)}
     epochs = range(run.float_epochs, run.schedule.epochs)
     train(run.schedule, epochs, _SEED.value, model, trainer, data, files)
     model.save_weights(files.weights(_KERAS_FLAVOR.value))
@@ -120,6 +130,20 @@ def train_run(run: Run, data: Images, files: RunFiles) -> dict[str, Any]:
     }
     files.write_result(result)
     return result
+
+
+def _load_teacher(keras: Any, data: Images) -> tuple[Any, float]:
+    """Returns the teacher and its accuracy in percent; ends where it does not know the images."""
+    teacher = keras.models.load_model(_TEACHER.value, compile=False)
+    accuracy = data.accuracy(teacher)
+    print(f"teacher: {accuracy:.2f} %", flush=True)
+    if accuracy < _LEAST_TEACHER_ACCURACY:
+        sys.exit(
+            "Error: `teacher` must be a float net that reads x / 255 minus CIFAR-10's mean "
+            f"training image and tells at least {_LEAST_TEACHER_ACCURACY} % of the test images "
+            f"right, got {accuracy:.2f} % by {_TEACHER.value}."
+        )
+    return teacher, accuracy
 
 
 def _network(run: Run, data: Images, files: RunFiles) -> Any:

@@ -6,10 +6,10 @@
 
 For each net and pair of bit widths: trains briefly, snaps, writes a file, and compares Keras, the
 kernels' formulas, the accelerator and every installed runtime at every layer. A row of the CSV file
-tells how many values differ; rows that are in it are not computed again, trained nets are kept in
---model_dir, so an interrupted series goes on where it was. The digits (digits, preactivation,
-concatenation, gated) take two minutes per net on two cores, each CIFAR-10 net about three minutes
-for one pair of bit widths in three storages.
+tells how many values differ; rows that are in it, of the same seed, epochs and numbers of images,
+are not computed again, trained nets are kept in --model_dir, so an interrupted series goes on where
+it was. The digits (digits, preactivation, concatenation, gated) take two minutes per net on two
+cores, each CIFAR-10 net about three minutes for one pair of bit widths in three storages.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import wrpn_tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import csv_rows
 import datasets
+import saved_models
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder cifar-10-batches-py, for CIFAR-10 nets.")
 _NETS = flags.DEFINE_list(
@@ -56,6 +57,8 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of
 _MODEL_DIR = flags.DEFINE_string("model_dir", "export_exactness_models", "Trained nets.")
 _OUT = flags.DEFINE_string("out", "export_exactness.csv", "CSV file of finished rows.")
 
+# What a row is measured on: rows that are the same in these are computed once.
+_KEY = ("net", "bits", "storage", "seed", "epochs", "train_images", "test_images", "images")
 _COLUMNS = (
     "net",
     "bits",
@@ -79,18 +82,19 @@ _COLUMNS = (
 
 def main(argv: list[str]) -> None:
     """Computes the rows that are not in the CSV file yet."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     out = pathlib.Path(_OUT.value)
     for net in _NETS.value:
         data = load(net)
         for bits in _BITS.value:
-            model = trained(net, bits, data)
-            for storage in _STORAGES.value:
-                finished = {(r["net"], r["bits"], r["storage"]) for r in csv_rows.read(out)}
-                if (net, bits, storage) not in finished:
-                    print(f"{net} {bits} {storage}", flush=True)
-                    row = measure(net, bits, storage, model, data)
-                    csv_rows.append(out, _COLUMNS, row)
+            finished = [tuple(row[column] for column in _KEY) for row in csv_rows.read(out)]
+            todo = [settings(net, bits, storage, data) for storage in _STORAGES.value]
+            todo = [row for row in todo if tuple(map(str, row.values())) not in finished]
+            model = trained(net, bits, data) if todo else None
+            for row in todo:
+                print(f"{net} {bits} {row['storage']}", flush=True)
+                csv_rows.append(out, _COLUMNS, row | measure(model, row["storage"], data))
     print(out.read_text())
 
 
@@ -103,9 +107,19 @@ def load(net: str) -> datasets.Dataset:
     return datasets.load("cifar10", _DATA_DIR.value).first(_TRAIN_IMAGES.value)
 
 
+def settings(net: str, bits: str, storage: str, data: datasets.Dataset) -> dict[str, Any]:
+    """Returns what a row is measured on, `_KEY` -> value."""
+    tested, compared = (min(flag.value, len(data.x_test)) for flag in (_TEST_IMAGES, _IMAGES))
+    counts = (num_epochs(net), len(data.x_train), tested, compared)
+    values = (net, bits, storage, _SEED.value, *counts)
+    return dict(zip(_KEY, values, strict=True))
+
+
 def trained(net: str, bits: str, data: datasets.Dataset) -> keras.Model:
     """Returns a trained low-bit net: from the folder of models, or newly trained."""
-    path = pathlib.Path(_MODEL_DIR.value) / f"{net}_{bits}_seed{_SEED.value}.keras"
+    epochs = num_epochs(net)
+    name = f"{net}_{bits}_{epochs}epochs_{len(data.x_train)}images_seed{_SEED.value}.keras"
+    path = pathlib.Path(_MODEL_DIR.value) / name
     if path.exists():
         return keras.saving.load_model(path)
     keras.utils.set_random_seed(_SEED.value)
@@ -114,13 +128,11 @@ def trained(net: str, bits: str, data: datasets.Dataset) -> keras.Model:
         _network(net), num_bits_weight=weight_bits, num_bits_activation=activation_bits
     )
     batches = data.training_batches(64, _SEED.value)
-    epochs = num_epochs(net)
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, epochs * len(batches))
     loss = "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
     model.fit(batches, shuffle=False, epochs=epochs, verbose=2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    model.save(path)
+    saved_models.save(model, path)
     return model
 
 
@@ -129,10 +141,8 @@ def num_epochs(net: str) -> int:
     return _EPOCHS.value or (3 if net == "resnet20" else 10)
 
 
-def measure(
-    net: str, bits: str, storage: str, model: keras.Model, data: datasets.Dataset
-) -> dict[str, Any]:
-    """Returns one row: what the snapped net loses, and what differs in its file."""
+def measure(model: keras.Model, storage: str, data: datasets.Dataset) -> dict[str, Any]:
+    """Returns the rest of a row: what the snapped net loses, and what differs in its file."""
     start = time.monotonic()
     tested = data.x_test[: _TEST_IMAGES.value], data.y_test[: _TEST_IMAGES.value]
     snapped, moves = tflite_export.snap(model, storage, tested)
@@ -142,18 +152,10 @@ def measure(
     compared = [pair for layer in report.layers for pair in layer.sources.items()]
     before, after = moves.accuracies
     return {
-        "net": net,
-        "bits": bits,
-        "storage": storage,
-        "seed": _SEED.value,
-        "epochs": num_epochs(net),
-        "train_images": len(data.x_train),
-        "test_images": len(tested[1]),
         "test_accuracy": round(100 * before, 2),
         "snapped_accuracy": round(100 * after, 2),
         "largest_scale_move": max(float(np.abs(m.scale_moves).max()) for m in moves.layers),
         "bytes": len(blob),
-        "images": _IMAGES.value,
         "exact": report.exact,
         "differing": sum(c.differing for name, c in compared if name != "Keras"),
         "keras_differing": sum(c.differing for name, c in compared if name == "Keras"),

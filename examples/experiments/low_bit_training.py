@@ -77,7 +77,8 @@ flags.register_validator(
 
 def main(argv: list[str]) -> None:
     """Trains what is not in the CSV file yet, then prints the table."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     data = datasets.load("cifar10", _DATA_DIR.value).first(_IMAGES.value)
     out = pathlib.Path(_OUT.value)
     todo = [

@@ -5,8 +5,9 @@
 The best of some 200 rows flatter: they were picked from the test images that they are measured on.
 Here those settings and their controls alone, fixed beforehand, are measured on another net, by
 default this repository's trained one (ResNet-20, 2-bit weights, 8-bit activations, the first 30 %
-of the layers at 2x, trained from random weights beside another teacher). Thresholds, mixes and the
-predictor are found anew on training images, by the same rules.
+of the layers at 2x, trained from random weights and taught by another net, a trained, frozen
+ResNet-56). Thresholds, mixes and the predictor are found anew on training images, by the same
+rules.
 
 Each finished row is appended to a CSV file and not computed again. On two cores some 20 minutes.
 """
@@ -78,7 +79,8 @@ SETTINGS = (
 
 def main(argv: list[str]) -> None:
     """Computes the rows that are not in the CSV file yet, and writes the report beside it."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     out = pathlib.Path(_OUT.value)
     # What the net was trained with, its own results say.
     region_bench.measure(SETTINGS, _bench, out, {"seed": "", "epochs": ""}, "confirmation")

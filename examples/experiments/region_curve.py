@@ -56,7 +56,8 @@ _OUT = flags.DEFINE_string("out", "region_curve.csv", "CSV file of finished rows
 
 def main(argv: list[str]) -> None:
     """Computes the rows that are not in the CSV file yet."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"Flags only, got {' '.join(argv[1:])}.")
     out = pathlib.Path(_OUT.value)
     for stage in _STAGES.value:
         if stage == "report":

@@ -7,6 +7,7 @@ import importlib
 import json
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -288,6 +289,20 @@ def test_integer_file_is_added_to_a_net_that_was_trained_without_tensorflow(fold
     path.write_text(json.dumps({**result, "export": None, "seconds": 77}))
     subprocess.run(command, cwd=tmp_path, check=True, timeout=600)
     assert json.loads(path.read_text()) == {**result, "seconds": 77}
+
+
+def test_teacher_that_does_not_know_the_images_is_refused_before_training(folder, tmp_path):
+    wrpn_tf.applications.CIFARResNet(8, keras_flavor="tf_keras").save(tmp_path / "random.h5")
+    command = [sys.executable, str(EXPERIMENTS / "cifar10_train.py"), "--run=w2a8_apprentice"]
+    command += [f"--config={CONFIG}", f"--data_dir={folder}", "--teacher=random.h5"]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert result.returncode == 1
+    accuracy = re.fullmatch(r"teacher: (.*) %\n", result.stdout)[1]
+    assert float(accuracy) % 5 == 0  # Of 20 test images.
+    assert f"at least 50 % of the test images right, got {accuracy} % by random.h5" in result.stderr
+    assert not list((tmp_path / "cifar10").iterdir())
 
 
 @pytest.mark.parametrize("flavor", ["keras", "tf_keras"])

@@ -27,12 +27,18 @@ def _run(script: str, *flags: str, cwd: pathlib.Path) -> subprocess.CompletedPro
 
 # Scheme B, the Distiller's default, runs in the README and in the quickstart.
 RUNS = {
-    "quantize": (["quantize_existing_model.py", "--epochs=1"], "Cost relative to float32"),
+    "quantize": (
+        ["quantize_existing_model.py", "--epochs=1", "--save_to=new/quantized.keras"],
+        "Saved: new/quantized.keras",
+    ),
     "quantize an application": (
         ["quantize_existing_model.py", "--application=MobileNet", "--weights=none"],
         "Same answer as in float",
     ),
-    "widen": (["widen.py", "--epochs=1"], "(rounding; sums have more terms)"),
+    "widen": (
+        ["widen.py", "--epochs=1", "--save_to=new/wide.keras"],
+        "(rounding; sums have more terms).\nSaved: new/wide.keras",
+    ),
     "distil, scheme A": (
         ["distill.py", "--scheme=A", "--epochs=1", "--teacher_depth=8"],
         "student, 2b/8b",
@@ -87,6 +93,10 @@ def test_quickstart_prints_a_table_and_saves_a_whole_file(tmp_path):
     ("script", "flags", "expected"),
     [
         ("quickstart.py", ["--dataset=cifar10"], "`data_dir` must be given for cifar10"),
+        ("quickstart.py", ["--batch_size=1001"], "`batch_size` must be at most 1000"),
+        ("quickstart.py", ["--width_multiplier=0"], "`width_multiplier` must be"),
+        ("distill.py", ["--batch_size=1001"], "`batch_size` must be at most 1000"),
+        ("export_and_verify.py", ["--dataset=cifar10"], "`data_dir` must be given for cifar10"),
         ("widen.py", ["--model_path=missing.keras"], "Keras 3 model, got 'missing.keras'"),
         ("widen.py", ["--model_path=text.keras"], "`Model.save` wrote, got 'text.keras'"),
         ("widen.py", ["--overrides=stem"], "`overrides` must be REGULAR_EXPRESSION=MULTIPLIER"),
@@ -110,3 +120,31 @@ def test_bad_flags_end_in_one_line(script, flags, expected, tmp_path):
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert expected in result.stderr
+    assert not result.stdout  # Nothing has begun.
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "expected"),
+    [
+        ("export_and_verify.py", ["--storages=int8,int3"], "must be among int8, int4, int2, tflm"),
+        ("export_and_verify.py", ["low_bit.keras"], "Flags only, got low_bit.keras."),
+        ("experiments/export_exactness.py", ["digits"], "Flags only, got digits."),
+        ("search_bits.py", ["--uniform=4,9"], "must be bits from 2 to 8"),
+        ("trained_network.py", ["--images=cat.jpg", "--data_dir=cifar10"], "At most one of"),
+        (
+            "quantize_existing_model.py",
+            ["--images=some.npy"],
+            "--images needs --model_path or --application",
+        ),
+        (
+            "quantize_existing_model.py",
+            ["--model_path=mine.keras", "--application=MobileNet"],
+            "At most one of",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_at_once(script, flags, expected, tmp_path):
+    result = _run(script, *flags, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert expected in result.stdout + result.stderr
