@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import KERAS, TF_KERAS, KerasFlavor, flavor_of
@@ -118,13 +118,24 @@ class ModelGraph:
 
         Args:
             structure: Structured as the model's inputs are, or a dictionary by `input_names`, as
-                `fit` takes them. What is neither is flattened.
+                `fit` takes them; more keys than these count for nothing. What is neither is
+                flattened.
+
+        Raises:
+            ValueError: If a dictionary lacks an input.
         """
+        if not isinstance(structure, Mapping):
+            return self.flatten(structure)
         own, _ = structures(self.model)
-        by_name = isinstance(structure, Mapping) and not isinstance(own, Mapping)
-        if by_name and structure.keys() >= set(self.input_names):
-            return [structure[name] for name in self.input_names]
-        return self.flatten(structure)
+        names = list(own) if isinstance(own, Mapping) else self.input_names
+        missing = [name for name in names if name not in structure]
+        if missing:
+            raise ValueError(
+                f"A dictionary of data must hold the model's inputs by name, {_list(names)}, got "
+                f"{_list(structure) or 'none'}, without {_list(missing)}."
+            )
+        values = {name: structure[name] for name in names}
+        return self.flatten(values) if isinstance(own, Mapping) else list(values.values())
 
     def walk(
         self,
@@ -339,6 +350,10 @@ def copy_weights(graph: ModelGraph, layers: Mapping[str, Any]) -> None:
     for path, layer in graph.layers().items():
         if getattr(layer, "weights", None):
             layers[path].set_weights(layer.get_weights())
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _functional(model: Any) -> Any:
