@@ -92,13 +92,58 @@ def test_a_single_output_is_two_classes(
         assert report[name] == pytest.approx(value, abs=1e-5), name
 
 
-def test_accuracy_is_that_of_yes_and_no(classifier, yes_or_no):
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+@pytest.mark.parametrize("labels", ["yes_or_no", "several_labels"])
+def test_metrics_by_name_are_those_of_yes_and_no(request, classifier, labels, activation):
+    x, y = request.getfixturevalue(labels)
+    y = y.reshape(len(x), -1)
+    classes = y.shape[1]
+    student = classifier(1, classes=classes, activation=activation)
+    distiller = Distiller(student, classifier(2, classes=classes, activation="sigmoid"))
+    names = ["acc", "binary_accuracy", "binary_crossentropy", "auc"]
+    distiller.compile(metrics=names, weighted_metrics=["accuracy"], run_eagerly=True)
+    logits = np.float64(classifier(1, classes=classes)(x))
+    # No threshold but 0 gives the same numbers.
+    assert ((logits > 0) & (logits < 0.5)).any()
+    # Half the examples count three times.
+    weights = np.where(np.arange(len(x)) % 2, 3.0, 1.0)
+    report = distiller.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    is_right = (logits > 0) == y
+    for name in ("acc", "binary_accuracy"):
+        assert report[name] == pytest.approx(is_right.mean(), abs=1e-6)
+    expected = np.average(is_right.mean(axis=1), weights=weights)
+    assert report["accuracy"] == pytest.approx(expected, abs=1e-6)
+    assert report["binary_crossentropy"] == pytest.approx(cross_entropy(y, logits).mean(), abs=1e-5)
+    no, yes = logits[y == 0], logits[y == 1]
+    # 200 thresholds instead of all.
+    assert report["auc"] == pytest.approx((no[:, None] < yes).mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_metrics_by_name_keep_their_names(flavor, classifier, yes_or_no, activation):
     x, y = yes_or_no
-    distiller = Distiller(classifier(1, classes=1, activation="sigmoid"), classifier(2, classes=1))
-    distiller.compile(metrics=["accuracy"], run_eagerly=True)
+    plain = classifier(1, classes=1, activation="sigmoid")
+    models = classifier(1, classes=1, activation=activation), classifier(2, classes=1)
+    names = ["accuracy", "acc", "binary_accuracy", "AUC", "mae"]
+    plain.compile(loss="binary_crossentropy", metrics=names)
+    distiller = Distiller(*models)
+    distiller.compile(metrics=names)
+    expected = plain.evaluate(x, y, verbose=0, return_dict=True)
     report = distiller.evaluate(x, y, verbose=0, return_dict=True)
-    says_yes = distiller.predict(x, verbose=0)[:, 0] > 0.5
-    assert report["accuracy"] == pytest.approx(np.mean(says_yes == y), abs=1e-6)
+    # tf_keras counts its own names up.
+    report = {name.removesuffix("_1"): value for name, value in report.items()}
+    assert expected.keys() <= report.keys()
+    for name in expected.keys() - {"loss", "mae", "mean_absolute_error"}:
+        assert report[name] == pytest.approx(expected[name], abs=0.03), name
+
+
+def test_metric_objects_stay_as_they_are(flavor, classifier, yes_or_no):
+    x, y = yes_or_no
+    distiller = Distiller(classifier(1, classes=1), classifier(2, classes=1))
+    distiller.compile(metrics=[flavor.keras.metrics.BinaryAccuracy(threshold=0.3)])
+    report = distiller.evaluate(x, y[:, None], verbose=0, return_dict=True)
+    says_yes = np.asarray(distiller.student(x))[:, 0] > 0.3
+    assert report["binary_accuracy"] == pytest.approx(np.mean(says_yes == y), abs=1e-6)
 
 
 @pytest.mark.parametrize(

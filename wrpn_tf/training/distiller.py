@@ -11,12 +11,14 @@ from wrpn_tf.quantization import apply_regions
 from wrpn_tf.regions import RegionPrecision
 from wrpn_tf.regions.region_precision import check_region_precision
 from wrpn_tf.training import apprentice_loss, label_checks, losses, model_outputs
+from wrpn_tf.training.binary_metrics import binary_metrics
 from wrpn_tf.training.distiller_arguments import (
     check_models,
     check_options,
     dtype_policy,
     strategy_scope,
 )
+from wrpn_tf.training.distributions import BERNOULLI
 from wrpn_tf.training.region_metrics import RegionMetrics
 
 # A tenth of Adam's own default.
@@ -205,7 +207,9 @@ class Distiller:
                 the place of H in the teacher's and the student's terms, and labels are then not
                 checked for range.
             **kwargs: As for `Model.compile`: `metrics`, `weighted_metrics`, `steps_per_execution`,
-                `jit_compile`, `run_eagerly`... Metrics see the student's outputs.
+                `jit_compile`, `run_eagerly`... Metrics see the student's outputs. Of yes and no,
+                the names `"accuracy"`, `"auc"` and `"binary_crossentropy"` mean those for the
+                student's kind of outputs, each output by itself.
 
         Raises:
             ValueError: If the loss does not fit the student's outputs or is for several outputs, or
@@ -223,6 +227,9 @@ class Distiller:
         of_targets = losses.distillation_loss(of_labels, kind, distribution, flavor)
         hidden.losses = {"teacher": of_labels, "student": of_labels, "distillation": of_targets}
         with strategy_scope(self.student):
+            if distribution is BERNOULLI:
+                for name in ("metrics", "weighted_metrics"):
+                    kwargs[name] = binary_metrics(kwargs.get(name), kind, flavor)
             super().compile(self._optimizer(optimizer), **self._loss_arguments(), **kwargs)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
