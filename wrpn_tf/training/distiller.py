@@ -200,12 +200,11 @@ class Distiller:
                 the learning rate 1e-4. Under scheme C a name is refused, as it says no learning
                 rate.
             loss: H. None: the cross entropy that the outputs and the labels ask for (indices,
-                one-hot or soft; for yes and no 0, 1 or between). The names
-                `"categorical_crossentropy"`, `"sparse_categorical_crossentropy"` and
-                `"binary_crossentropy"` mean the one for the student's kind of outputs; a loss
-                object must say `from_logits` rightly. Any other loss of labels and outputs takes
-                the place of H in the teacher's and the student's terms, and labels are then not
-                checked for range.
+                one-hot or soft; for yes and no 0, 1 or between). The name of a cross entropy, as
+                `"sparse_categorical_crossentropy"` or `"binary_focal_crossentropy"`, and Keras' own
+                function mean the one for the student's kind of outputs; a loss object must say
+                `from_logits` rightly. Any other loss of labels and outputs takes the place of H in
+                the teacher's and the student's terms, and labels are then not checked for range.
             **kwargs: As for `Model.compile`: `metrics`, `weighted_metrics`, `steps_per_execution`,
                 `jit_compile`, `run_eagerly`... Metrics see the student's outputs. Of yes and no,
                 the names `"accuracy"`, `"auc"` and `"binary_crossentropy"` mean those for the
