@@ -29,6 +29,7 @@ def mixed_model(flavor):
     y = layers.Add(name="add")([x, shared(shared(x))])
     y = layers.SeparableConv2D(12, 3, activation="tanh", name="separable")(inner(y))
     y = layers.Conv2D(8, 3, groups=2, name="grouped")(y)
+    y = layers.Conv2D(8, 1, groups=8, name="channelwise")(y)
     z = layers.Conv2DTranspose(4, 2, name="transposed")(layers.MaxPooling2D(2)(y))
     y = layers.Concatenate()([layers.Cropping2D(((0, 1), (0, 1)))(layers.ZeroPadding2D(0)(y)), z])
     y = layers.Dense(6, activation="sigmoid", name="gate")(layers.Flatten()(y))
