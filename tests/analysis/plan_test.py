@@ -161,6 +161,15 @@ def test_unknown_layers_are_named_and_in_no_cost(flavor):
     assert found.cell(32, 32).num_macs == 4 * 2
 
 
+def test_a_model_of_unknown_size_is_refused(flavor):
+    inputs = flavor.keras.Input((None, None, 3))
+    x = flavor.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+    model = flavor.keras.Model(inputs, flavor.layers.Conv2D(2, 1)(x), name="net")
+    message = "`model` must have multiply-acc.*'net' without any, unknown ones in 'conv': the size"
+    with pytest.raises(ValueError, match=message):
+        plan(model)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
