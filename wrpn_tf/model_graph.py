@@ -30,11 +30,13 @@ def check_model(model: Any, argument: str = "model") -> KerasFlavor:
             f"`{argument}` must be built, got the Sequential model {model.name!r} without an input "
             "shape. Add an Input layer first, or call `model.build(input_shape)`."
         )
-    if getattr(_functional(model), "_nodes_by_depth", None) is None:
+    if not _has_graph(model):
+        advice = "Express it as `keras.Model(inputs, outputs)`: call its layers on a `keras.Input`."
+        if _has_graph(getattr(model, "student", None)):  # A Distiller's is what is meant.
+            advice = "Pass the model that it trains, `distiller.student`."
         raise ValueError(
             f"`{argument}` must be a Functional or Sequential model, got the subclassed model "
-            f"{type(model).__name__}, whose layers' connections cannot be read. Express it as "
-            "`keras.Model(inputs, outputs)`: call its layers on a `keras.Input`."
+            f"{type(model).__name__}, whose layers' connections cannot be read. {advice}"
         )
     if not model.weights:
         raise ValueError(f"`{argument}` must have weights, got {model.name!r} without any.")
@@ -232,11 +234,10 @@ class _GraphReader:
         layer = node.operation if self._flavor is KERAS else node.layer
         path = self._path_of.setdefault(id(layer), prefix + layer.name)
         results = self._flatten(node.outputs)
-        nested = _functional(layer)
-        if isinstance(layer, self._flavor.keras.Model) and hasattr(nested, "_nodes_by_depth"):
+        if isinstance(layer, self._flavor.keras.Model) and _has_graph(layer):
             if self._flavor is TF_KERAS:  # In Keras 3 the outermost model's `training` overrides.
                 training = node.call_kwargs.get("training", training)
-            outputs = self._read_nodes(nested, inputs, path + "/", training)
+            outputs = self._read_nodes(_functional(layer), inputs, path + "/", training)
         else:
             outputs = [self._new_key(tensor) for tensor in results]
             self._calls.append(
@@ -359,6 +360,10 @@ def _list(names: Iterable[str]) -> str:
 def _functional(model: Any) -> Any:
     """The Functional model behind a Keras 3 Sequential; everything else as it is."""
     return getattr(model, "_functional", None) or model
+
+
+def _has_graph(model: Any) -> bool:
+    return getattr(_functional(model), "_nodes_by_depth", None) is not None
 
 
 def _operations(functional: Any, flavor: KerasFlavor) -> list[Any]:

@@ -329,3 +329,8 @@ class Distiller:
     ) -> None:
         if self._untracked.label_rule is not None:
             label_checks.check_arrays(x, y, sample_weight, self._untracked.label_rule, prefix)
+
+
+def trained_network(model: Any) -> Any:
+    """Returns a Distiller's student, and any other model as it is."""
+    return model.student if isinstance(model, Distiller) else model
