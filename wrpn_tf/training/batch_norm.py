@@ -10,6 +10,7 @@ Quantization-Aware Training" (arXiv 2203.11086).
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -156,6 +157,10 @@ class _Moments:
                 "`dataset` must give finite values in the whole model, got NaN or infinity before "
                 f"{self._norm.name!r}."
             )
+        if getattr(self._norm, "fused", False):
+            # tf_keras' kernel of images divides by n - 1.
+            size = math.prod(inputs.shape) // mean.size
+            variance *= (size - 1) / size
         count = inputs.shape[0]
         self._count += count
         self._sum += count * mean
