@@ -72,8 +72,10 @@ class Distiller:
     Under B and C the term with alpha is a constant: it shifts `loss` and trains nothing.
 
     Data are checked for NaN, infinity and labels that fit no class: arrays all at once before the
-    first step (ValueError), datasets step by step before they reach a weight (InvalidArgumentError;
-    neither under `jit_compile=True` nor with JAX, which drop assertions).
+    first step (ValueError), datasets in each step before they reach a weight
+    (InvalidArgumentError). JAX and XLA drop the checks in a step. Where there is a GPU, Keras 3
+    compiles with XLA by itself, unless `compile` gets `jit_compile=False`; on CPUs alone, and in
+    tf_keras, only `jit_compile=True` does.
 
     `tf.distribute`: make the models in the strategy's scope. MirroredStrategy trains both Keras,
     MultiWorkerMirroredStrategy tf_keras only: under it Keras 3.15's own `fit` fails with any model.
