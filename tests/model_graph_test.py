@@ -164,6 +164,49 @@ def test_flatten_gives_the_order_of_the_graph(flavor):
     assert graph.flatten({"b": 1, "a": (2, [3])}) == [2, 3, 1]
 
 
+# Named against the alphabet, so that a dictionary's sorted order is not the model's.
+OWN_STRUCTURES = {
+    "list": lambda z, a: [z, a],
+    "by the inputs' names": lambda z, a: {"z": z, "a": a},
+    "by names of its own": lambda z, a: {"left": z, "right": a},
+}
+
+
+def _two_inputs(flavor, structure):
+    z, a = (flavor.keras.Input((2,), name=name) for name in "za")
+    x = flavor.layers.Dense(1)(flavor.layers.Concatenate()([z, a]))
+    return model_graph(flavor.keras.Model(structure(z, a), x))
+
+
+@pytest.mark.parametrize("structure", OWN_STRUCTURES)
+def test_data_by_name_reach_the_inputs_of_these_names(flavor, structure):
+    graph = _two_inputs(flavor, OWN_STRUCTURES[structure])
+    values = {"z": 1, "a": 2, "left": 1, "right": 2, "label": 3}
+    by_name = dict(zip(graph.input_names, graph.flatten_inputs(values), strict=True))
+    assert by_name == {"z": 1, "a": 2}
+
+
+def test_data_by_the_name_of_a_single_input(flavor):
+    graph = model_graph(_image_model(flavor))
+    assert graph.flatten_inputs({"label": 1, "pixels": 2}) == [2]
+    with pytest.raises(ValueError, match="by name, 'pixels', got 'image', without 'pixels'"):
+        graph.flatten_inputs({"image": 2})
+
+
+@pytest.mark.parametrize(
+    ("structure", "message"),
+    [
+        ("list", "by name, 'z', 'a', got 'a', 'x', without 'z'"),
+        ("by the inputs' names", "got 'a', 'x', without 'z'"),
+        ("by names of its own", "by name, '.*t', got 'a', 'x', without '.*t', '.*t'"),
+    ],
+)
+def test_data_of_other_names_are_refused(flavor, structure, message):
+    graph = _two_inputs(flavor, OWN_STRUCTURES[structure])
+    with pytest.raises(ValueError, match=message):
+        graph.flatten_inputs({"a": 1, "x": 2})
+
+
 # Rebuilding.
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wrpn_tf.keras_flavor import KERAS, TF_KERAS, KerasFlavor, flavor_of
@@ -30,11 +30,13 @@ def check_model(model: Any, argument: str = "model") -> KerasFlavor:
             f"`{argument}` must be built, got the Sequential model {model.name!r} without an input "
             "shape. Add an Input layer first, or call `model.build(input_shape)`."
         )
-    if getattr(_functional(model), "_nodes_by_depth", None) is None:
+    if not _has_graph(model):
+        advice = "Express it as `keras.Model(inputs, outputs)`: call its layers on a `keras.Input`."
+        if _has_graph(getattr(model, "student", None)):  # A Distiller's is what is meant.
+            advice = "Pass the model that it trains, `distiller.student`."
         raise ValueError(
             f"`{argument}` must be a Functional or Sequential model, got the subclassed model "
-            f"{type(model).__name__}, whose layers' connections cannot be read. Express it as "
-            "`keras.Model(inputs, outputs)`: call its layers on a `keras.Input`."
+            f"{type(model).__name__}, whose layers' connections cannot be read. {advice}"
         )
     if not model.weights:
         raise ValueError(f"`{argument}` must have weights, got {model.name!r} without any.")
@@ -118,13 +120,24 @@ class ModelGraph:
 
         Args:
             structure: Structured as the model's inputs are, or a dictionary by `input_names`, as
-                `fit` takes them. What is neither is flattened.
+                `fit` takes them; more keys than these count for nothing. What is neither is
+                flattened.
+
+        Raises:
+            ValueError: If a dictionary lacks an input.
         """
+        if not isinstance(structure, Mapping):
+            return self.flatten(structure)
         own, _ = structures(self.model)
-        by_name = isinstance(structure, Mapping) and not isinstance(own, Mapping)
-        if by_name and structure.keys() >= set(self.input_names):
-            return [structure[name] for name in self.input_names]
-        return self.flatten(structure)
+        names = list(own) if isinstance(own, Mapping) else self.input_names
+        missing = [name for name in names if name not in structure]
+        if missing:
+            raise ValueError(
+                f"A dictionary of data must hold the model's inputs by name, {_list(names)}, got "
+                f"{_list(structure) or 'none'}, without {_list(missing)}."
+            )
+        values = {name: structure[name] for name in names}
+        return self.flatten(values) if isinstance(own, Mapping) else list(values.values())
 
     def walk(
         self,
@@ -221,11 +234,10 @@ class _GraphReader:
         layer = node.operation if self._flavor is KERAS else node.layer
         path = self._path_of.setdefault(id(layer), prefix + layer.name)
         results = self._flatten(node.outputs)
-        nested = _functional(layer)
-        if isinstance(layer, self._flavor.keras.Model) and hasattr(nested, "_nodes_by_depth"):
+        if isinstance(layer, self._flavor.keras.Model) and _has_graph(layer):
             if self._flavor is TF_KERAS:  # In Keras 3 the outermost model's `training` overrides.
                 training = node.call_kwargs.get("training", training)
-            outputs = self._read_nodes(nested, inputs, path + "/", training)
+            outputs = self._read_nodes(_functional(layer), inputs, path + "/", training)
         else:
             outputs = [self._new_key(tensor) for tensor in results]
             self._calls.append(
@@ -341,9 +353,17 @@ def copy_weights(graph: ModelGraph, layers: Mapping[str, Any]) -> None:
             layers[path].set_weights(layer.get_weights())
 
 
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
 def _functional(model: Any) -> Any:
     """The Functional model behind a Keras 3 Sequential; everything else as it is."""
     return getattr(model, "_functional", None) or model
+
+
+def _has_graph(model: Any) -> bool:
+    return getattr(_functional(model), "_nodes_by_depth", None) is not None
 
 
 def _operations(functional: Any, flavor: KerasFlavor) -> list[Any]:

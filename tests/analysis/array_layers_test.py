@@ -74,6 +74,22 @@ def test_separable_kernels_and_float_factors_on_the_array(flavor):
     assert (pointwise.M, pointwise.K, pointwise.N, pointwise.passes) == (3 * 3, 16, 6, 1)
 
 
+def test_the_order_of_the_axes_costs_nothing(flavor):
+    def traces(data_format):
+        # As wide as the first convolution has filters, so that the shapes alone tell no channels.
+        shape = (4, 9, 8) if data_format == "channels_first" else (9, 8, 4)
+        inputs = flavor.keras.Input(shape)
+        options = {"padding": "same", "groups": 2, "data_format": data_format}
+        x = flavor.layers.Conv2D(8, 3, **options)(inputs)
+        model = flavor.keras.Model(inputs, flavor.layers.Conv2D(6, 3, **options)(x))
+        profile = with_bits(ModelProfile(model), num_bits_weight=2, num_bits_activation=8)
+        return [cost.trace for cost in array_costs(profile)]
+
+    first, second = traces("channels_first")
+    assert (first.gemms[0].K, first.gemms[0].N, first.gemms[0].passes) == (3 * 3 * 2, 8 // 2, 2)
+    assert [first, second] == traces("channels_last")
+
+
 def test_the_roofline_is_a_bound_and_both_sides_are_reached():
     array = SystolicArray()
     trace = array.trace(64, 256, 64)

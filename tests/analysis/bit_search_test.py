@@ -8,6 +8,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import wrpn_tf
 from wrpn_tf import keras_flavor
@@ -313,6 +314,10 @@ def test_the_table_has_all_layers_and_at_most_100_columns():
         ({"cost_model": "max"}, "`cost_model` must be one of 'sum', 'product'"),
         ({"data": images(3, (5,))}, r"`data` must have inputs of shape \(None, 2\), at least one"),
         ({"data": images(0, (2,))}, r"`data` must have inputs of shape .* got \(0, 2\)"),
+        (
+            {"data": tf.data.Dataset.from_tensors(images(3, (2,)))},
+            r"`data` must have inputs of .*, in an array, got \w*Dataset: join its batches",
+        ),
         ({"data": np.full((3, 2), np.nan)}, "`data` must have finite inputs"),
         ({"measure": "loss"}, r"`data` must be a pair \(inputs, labels\) for measure=\"loss\""),
         (

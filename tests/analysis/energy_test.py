@@ -146,6 +146,20 @@ def test_bad_tables_and_sizes_are_refused(dense):
         energy_report(dense)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sram_bytes": "64 KiB"}, "`sram_bytes` must be an integer, got '64 KiB'"),
+        ({"sram_bytes": 1024.5}, "`sram_bytes` must be an integer, got 1024.5"),
+        ({"sram_bytes": True}, "`sram_bytes` must be an integer, got True"),
+        ({"table": {"dram": 1.0}}, "`table` must be an EnergyTable, got dict"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(dense, options, message):
+    with pytest.raises(TypeError, match=message):
+        energy_report(ModelProfile(dense), **options)
+
+
 def test_what_is_no_product_is_named():
     import keras
 

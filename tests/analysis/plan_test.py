@@ -29,6 +29,7 @@ def mixed_model(flavor):
     y = layers.Add(name="add")([x, shared(shared(x))])
     y = layers.SeparableConv2D(12, 3, activation="tanh", name="separable")(inner(y))
     y = layers.Conv2D(8, 3, groups=2, name="grouped")(y)
+    y = layers.Conv2D(8, 1, groups=8, name="channelwise")(y)
     z = layers.Conv2DTranspose(4, 2, name="transposed")(layers.MaxPooling2D(2)(y))
     y = layers.Concatenate()([layers.Cropping2D(((0, 1), (0, 1)))(layers.ZeroPadding2D(0)(y)), z])
     y = layers.Dense(6, activation="sigmoid", name="gate")(layers.Flatten()(y))
@@ -158,6 +159,15 @@ def test_unknown_layers_are_named_and_in_no_cost(flavor):
     assert list(found.uncounted) == ["memory"]
     assert "MACs unknown, in no cost: memory (LSTM has weights" in str(found)
     assert found.cell(32, 32).num_macs == 4 * 2
+
+
+def test_a_model_of_unknown_size_is_refused(flavor):
+    inputs = flavor.keras.Input((None, None, 3))
+    x = flavor.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+    model = flavor.keras.Model(inputs, flavor.layers.Conv2D(2, 1)(x), name="net")
+    message = "`model` must have multiply-acc.*'net' without any, unknown ones in 'conv': the size"
+    with pytest.raises(ValueError, match=message):
+        plan(model)
 
 
 @pytest.mark.parametrize(

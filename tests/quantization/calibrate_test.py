@@ -189,9 +189,9 @@ def test_inputs_that_a_model_takes_as_a_dictionary(flavor):
     [
         ([np.ones((2, 4)), np.ones((3, 4))], r"equally many examples for each input, got \[2, 3\]"),
         ([np.ones((2, 4))] * 3, "must give 2 inputs per batch, got 3"),
-        ({"a": np.ones((2, 4))}, "must give 2 inputs per batch, got 1"),
+        ({"a": np.ones((2, 4))}, "by name, 'z', 'a', got 'a', without 'z'"),
         ([], "`dataset` must hold at least one batch, got none"),
-        ({}, "`dataset` must hold at least one batch, got none"),
+        ({}, "by name, 'z', 'a', got none, without 'z', 'a'"),
     ],
     ids=str,
 )

@@ -92,13 +92,58 @@ def test_a_single_output_is_two_classes(
         assert report[name] == pytest.approx(value, abs=1e-5), name
 
 
-def test_accuracy_is_that_of_yes_and_no(classifier, yes_or_no):
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+@pytest.mark.parametrize("labels", ["yes_or_no", "several_labels"])
+def test_metrics_by_name_are_those_of_yes_and_no(request, classifier, labels, activation):
+    x, y = request.getfixturevalue(labels)
+    y = y.reshape(len(x), -1)
+    classes = y.shape[1]
+    student = classifier(1, classes=classes, activation=activation)
+    distiller = Distiller(student, classifier(2, classes=classes, activation="sigmoid"))
+    names = ["acc", "binary_accuracy", "binary_crossentropy", "auc"]
+    distiller.compile(metrics=names, weighted_metrics=["accuracy"], run_eagerly=True)
+    logits = np.float64(classifier(1, classes=classes)(x))
+    # No threshold but 0 gives the same numbers.
+    assert ((logits > 0) & (logits < 0.5)).any()
+    # Half the examples count three times.
+    weights = np.where(np.arange(len(x)) % 2, 3.0, 1.0)
+    report = distiller.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    is_right = (logits > 0) == y
+    for name in ("acc", "binary_accuracy"):
+        assert report[name] == pytest.approx(is_right.mean(), abs=1e-6)
+    expected = np.average(is_right.mean(axis=1), weights=weights)
+    assert report["accuracy"] == pytest.approx(expected, abs=1e-6)
+    assert report["binary_crossentropy"] == pytest.approx(cross_entropy(y, logits).mean(), abs=1e-5)
+    no, yes = logits[y == 0], logits[y == 1]
+    # 200 thresholds instead of all.
+    assert report["auc"] == pytest.approx((no[:, None] < yes).mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_metrics_by_name_keep_their_names(flavor, classifier, yes_or_no, activation):
     x, y = yes_or_no
-    distiller = Distiller(classifier(1, classes=1, activation="sigmoid"), classifier(2, classes=1))
-    distiller.compile(metrics=["accuracy"], run_eagerly=True)
+    plain = classifier(1, classes=1, activation="sigmoid")
+    models = classifier(1, classes=1, activation=activation), classifier(2, classes=1)
+    names = ["accuracy", "acc", "binary_accuracy", "AUC", "mae"]
+    plain.compile(loss="binary_crossentropy", metrics=names)
+    distiller = Distiller(*models)
+    distiller.compile(metrics=names)
+    expected = plain.evaluate(x, y, verbose=0, return_dict=True)
     report = distiller.evaluate(x, y, verbose=0, return_dict=True)
-    says_yes = distiller.predict(x, verbose=0)[:, 0] > 0.5
-    assert report["accuracy"] == pytest.approx(np.mean(says_yes == y), abs=1e-6)
+    # tf_keras counts its own names up.
+    report = {name.removesuffix("_1"): value for name, value in report.items()}
+    assert expected.keys() <= report.keys()
+    for name in expected.keys() - {"loss", "mae", "mean_absolute_error"}:
+        assert report[name] == pytest.approx(expected[name], abs=0.03), name
+
+
+def test_metric_objects_stay_as_they_are(flavor, classifier, yes_or_no):
+    x, y = yes_or_no
+    distiller = Distiller(classifier(1, classes=1), classifier(2, classes=1))
+    distiller.compile(metrics=[flavor.keras.metrics.BinaryAccuracy(threshold=0.3)])
+    report = distiller.evaluate(x, y[:, None], verbose=0, return_dict=True)
+    says_yes = np.asarray(distiller.student(x))[:, 0] > 0.3
+    assert report["binary_accuracy"] == pytest.approx(np.mean(says_yes == y), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -184,20 +229,55 @@ def test_refuses_networks_that_predict_numbers(flavor, classifier, loss):
         distiller.compile(loss=loss)
 
 
-def test_takes_other_losses_of_classification(flavor, classifier, yes_or_no):
+def squared_error_of_signs(y_true, y_pred):
+    return ((2 * y_true - 1) - y_pred) ** 2
+
+
+def focal_loss(y, z):
+    """The binary focal cross entropy with Keras' gamma of 2."""
+    return np.where(y == 1, 1 - sigmoid(z), sigmoid(z)) ** 2 * cross_entropy(y, z)
+
+
+# The loss, whether its labels are -1 and 1, and what it is of labels and logits.
+OTHER_LOSSES = {
+    "binary_focal_crossentropy": (False, focal_loss),
+    "BinaryFocalCrossentropy": (False, focal_loss),
+    "object": (False, focal_loss),
+    "bce": (False, cross_entropy),
+    "hinge": (True, lambda y, z: np.maximum(1 - y * z, 0)),
+    "function": (False, squared_error_of_signs),
+}
+
+
+@pytest.mark.parametrize("loss", OTHER_LOSSES)
+def test_takes_other_losses_of_classification(flavor, classifier, yes_or_no, loss):
     x, y = yes_or_no
-
-    def squared_error_of_signs(y_true, y_pred):
-        return ((2 * y_true - 1) - y_pred) ** 2
-
-    focal = flavor.keras.losses.BinaryFocalCrossentropy(from_logits=True)
+    has_signs, expected = OTHER_LOSSES[loss]
+    labels = (2 * y - 1 if has_signs else y)[:, None].astype(np.float32)
     distiller = Distiller(classifier(1, classes=1), classifier(2, classes=1))
-    for loss, labels in ((focal, y), ("hinge", 2 * y - 1), (squared_error_of_signs, y)):
-        distiller.compile(loss=loss)
-        report = distiller.evaluate(x, labels[:, None].astype(np.float32), verbose=0)
-        assert np.isfinite(report).all()
+    focal = flavor.keras.losses.BinaryFocalCrossentropy(from_logits=True)
+    distiller.compile(
+        loss={"object": focal, "function": squared_error_of_signs}.get(loss, loss),
+        run_eagerly=True,
+    )
+    report = distiller.evaluate(x, labels, verbose=0, return_dict=True)
+    logits = np.float64(classifier(1, classes=1)(x))
+    assert report["student_loss"] == pytest.approx(expected(labels, logits).mean(), rel=1e-5)
+
+
+def test_takes_losses_of_numbers_for_probabilities(classifier, yes_or_no):
+    x, y = yes_or_no
     distiller = Distiller(classifier(1, classes=1, activation="sigmoid"), classifier(2, classes=1))
-    distiller.compile(loss="mse")  # of probabilities
+    distiller.compile(loss="mse", run_eagerly=True)
+    report = distiller.evaluate(x, y[:, None].astype(np.float32), verbose=0, return_dict=True)
+    p = sigmoid(np.float64(classifier(1, classes=1)(x)))
+    assert report["student_loss"] == pytest.approx(((p - y[:, None]) ** 2).mean(), rel=1e-5)
+
+
+def test_refuses_the_divergence_of_probabilities_for_logits(classifier):
+    distiller = Distiller(classifier(1, classes=1), classifier(2, classes=1))
+    with pytest.raises(ValueError, match="`loss` must be one of logits, got .*in a sigmoid"):
+        distiller.compile(loss="kl_divergence")
 
 
 def test_refuses_a_softmax_of_a_single_output(classifier):

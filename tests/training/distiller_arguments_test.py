@@ -7,8 +7,11 @@ import re
 import numpy as np
 import pytest
 
+import wrpn_tf
 from wrpn_tf import keras_flavor
 from wrpn_tf.training import Distiller
+from wrpn_tf.training.distiller import trained_network
+from wrpn_tf.training.monitor_values import check_quantized_model
 
 
 def other_flavor(flavor):
@@ -101,6 +104,32 @@ def test_refuses_subclassed_models(flavor, classifier):
 
     with pytest.raises(ValueError, match="`teacher` must be a Functional or Sequential model"):
         Distiller(classifier(1), Subclassed())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda distiller, x: wrpn_tf.summary(distiller),
+        wrpn_tf.calibrate,
+        wrpn_tf.simulate,
+        lambda distiller, x: wrpn_tf.apply_regions(distiller, wrpn_tf.RegionPrecision()),
+    ],
+    ids=["summary", "calibrate", "simulate", "apply_regions"],
+)
+def test_what_takes_no_distiller_asks_for_the_student(classifier, data, call):
+    distiller = Distiller(classifier(1), classifier(2))
+    with pytest.raises(ValueError, match="Pass the model that it trains, `distiller.student`"):
+        call(distiller, data[0])
+
+
+def test_a_users_model_with_a_student_is_no_distiller(flavor, classifier):
+    pupil, student = (wrpn_tf.quantize_model(classifier(seed, batch_norm=True)) for seed in (1, 2))
+    pupil.student = student
+    assert trained_network(pupil) is pupil
+    assert check_quantized_model(pupil).model is pupil
+    distiller = Distiller(student, classifier(3))
+    assert trained_network(distiller) is student
+    assert check_quantized_model(distiller).model is student
 
 
 def test_refuses_a_teacher_of_other_output_shape(classifier):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
+import keras
 import numpy as np
 import pytest
 
-from wrpn_tf.training import Distiller
+from wrpn_tf.training import Distiller, losses
 
 
 @pytest.fixture
@@ -39,6 +42,48 @@ def test_a_name_means_the_loss_of_the_students_outputs(
     labels = np.eye(3)[y] if is_dense else y
     # Through probabilities in float32, instead of logits.
     assert student_loss(loss, labels, activation) == pytest.approx(student_loss(None), abs=2e-6)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize(
+    "loss", ["categorical_focal_crossentropy", "CategoricalFocalCrossentropy", "function"]
+)
+def test_the_focal_loss_is_that_of_the_students_outputs(
+    flavor, student_loss, classifier, data, loss, activation
+):
+    x, y = data
+    if loss == "function":
+        loss = flavor.keras.losses.categorical_focal_crossentropy
+    logits = np.float64(classifier(1)(x))
+    p = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))[np.arange(len(y)), y]
+    # Keras' alpha is 0.25, its gamma 2.
+    expected = np.mean(-0.25 * (1 - p) ** 2 * np.log(p))
+    assert student_loss(loss, np.eye(3)[y], activation) == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_loss_of_logits_in_keras_is_known(flavor):
+    functions = [f for f in vars(flavor.keras.losses).values() if inspect.isfunction(f)]
+    names = {f.__name__ for f in functions if "from_logits" in inspect.signature(f).parameters}
+    assert len(names) == 5
+    assert names <= losses._CLASS_OF_NAME.keys()
+
+
+@pytest.mark.parametrize("loss", ["kl_divergence", "kld", "KLDivergence", "function", "object"])
+def test_refuses_a_loss_of_probabilities_for_logits(flavor, classifier, loss):
+    own = flavor.keras.losses
+    given = {"function": own.kl_divergence, "object": own.KLDivergence()}.get(loss, loss)
+    distiller = Distiller(classifier(1), classifier(2))
+    with pytest.raises(ValueError, match="`loss` must be one of logits, got .*in a softmax, or"):
+        distiller.compile(loss=given)
+    Distiller(classifier(1, activation="softmax"), classifier(2)).compile(loss=given)
+
+
+@pytest.mark.parametrize("loss", ["Dice", "Tversky", "CategoricalGeneralizedCrossEntropy"])
+def test_refuses_the_losses_of_probabilities_that_keras_3_alone_has(loss):
+    inputs = keras.Input((4,))
+    models = [keras.Model(inputs, keras.layers.Dense(3)(inputs)) for _ in range(2)]
+    with pytest.raises(ValueError, match=f"`loss` must be one of logits, got {loss}"):
+        Distiller(*models).compile(loss=getattr(keras.losses, loss)())
 
 
 def test_kerass_own_functions_are_names(flavor, student_loss):

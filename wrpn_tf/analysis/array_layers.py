@@ -159,7 +159,7 @@ def check_bandwidth(dram_bytes_per_cycle: float) -> None:
 def _cost(
     layer: LayerProfile, mac: MACProfile, shape: tuple[int, ...], array: SystolicArray
 ) -> ArrayCost:
-    product = _product(layer, mac, shape)
+    product = _product(layer.class_name, mac, shape)
     trace, reason = None, _float_factor(mac)
     if product is None:
         reason = f"{layer.class_name} is not known as a matrix product"
@@ -190,9 +190,8 @@ def _float_factor(mac: MACProfile) -> str | None:
     return f"more than {_MAX_BITS} bits: {' and '.join(wide)}" if wide else None
 
 
-def _product(layer: LayerProfile, mac: MACProfile, shape: tuple[int, ...]) -> _Product | None:
+def _product(name: str, mac: MACProfile, shape: tuple[int, ...]) -> _Product | None:
     """The product of a kernel; None for a layer of another kind."""
-    name = layer.class_name
     if name == "Dense":
         return _Product(K=shape[0], N=shape[1], groups=1)
     if name in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"):
@@ -205,16 +204,8 @@ def _product(layer: LayerProfile, mac: MACProfile, shape: tuple[int, ...]) -> _P
     if is_separable:
         return _Product(K=math.prod(shape[:-1]), N=shape[-1], groups=1)
     if name in ("Conv1D", "Conv2D", "Conv3D"):
-        groups = _groups(layer, shape)
-        return _Product(K=math.prod(shape[:-1]), N=shape[-1] // groups, groups=groups)
+        return _Product(K=math.prod(shape[:-1]), N=shape[-1] // mac.groups, groups=mac.groups)
     return None
-
-
-def _groups(layer: LayerProfile, shape: tuple[int, ...]) -> int:
-    """Input channels over those of a group; channels are the axis that the filters are in, too."""
-    axis = -1 if layer.output_shapes[0][-1] == shape[-1] else 1
-    channels = layer.input_shapes[0][axis]
-    return 1 if channels is None else channels // shape[-2]
 
 
 def _trace(

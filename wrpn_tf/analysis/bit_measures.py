@@ -136,15 +136,16 @@ def check_data(
             f'`data` must be a pair (inputs, labels) for measure="loss", got '
             f'{type(data).__name__}. measure="kl" needs no labels.'
         )
-    inputs, labels = data if is_pair else (data, None)
-    inputs = np.asarray(inputs)
+    given, labels = data if is_pair else (data, None)
+    inputs = np.asarray(given)
     wanted = graph.shapes[graph.inputs[0]]
     fits = inputs.ndim == len(wanted) and all(
         size == w or w is None for size, w in zip(inputs.shape[1:], wanted[1:], strict=True)
     )
     if not fits or not len(inputs):
+        found = inputs.shape if inputs.ndim else f"{type(given).__name__}: join its batches"
         raise ValueError(
-            f"`data` must have inputs of shape {wanted}, at least one, got {inputs.shape}."
+            f"`data` must have inputs of shape {wanted}, at least one, in an array, got {found}."
         )
     if inputs.dtype.kind not in "fiub" or not np.isfinite(inputs).all():
         raise ValueError(

@@ -65,10 +65,7 @@ def relative_cost(
     """
     cost = compute_cost(profile, model=model, first_and_last=first_and_last)
     check_counted(baseline, "baseline")
-    if not baseline.num_macs:
-        raise ValueError(
-            f"`baseline` must have multiply-accumulates, got {baseline.name!r} without any."
-        )
+    check_multiplies(baseline, "baseline")
     return cost / baseline.num_macs
 
 
@@ -181,10 +178,23 @@ def check_counted(profile: ModelProfile, argument: str) -> None:
     """
     check_profile(profile, argument)
     if profile.uncounted:
-        layers = "; ".join(f"{path!r}: {reason}" for path, reason in profile.uncounted.items())
         raise ValueError(
             f"`{argument}` must have known multiply-accumulates in every layer, got unknown ones "
-            f"in {layers}."
+            f"in {_uncounted(profile)}."
+        )
+
+
+def check_multiplies(profile: ModelProfile, argument: str) -> None:
+    """Checks that some multiply-accumulates of a profile are known: a cost is relative to them.
+
+    Raises:
+        ValueError: If there are none; says where they are unknown.
+    """
+    if not profile.num_macs:
+        unknown = f", unknown ones in {_uncounted(profile)}" if profile.uncounted else ""
+        raise ValueError(
+            f"`{argument}` must have multiply-accumulates, got {profile.name!r} without any"
+            f"{unknown}."
         )
 
 
@@ -208,6 +218,10 @@ def check_bits(num_bits: int, argument: str) -> None:
         raise TypeError(f"`{argument}` must be an integer, got {num_bits!r}.")
     if not 1 <= num_bits <= FLOAT_BITS:
         raise ValueError(f"`{argument}` must be in 1..{FLOAT_BITS} (32 is float), got {num_bits}.")
+
+
+def _uncounted(profile: ModelProfile) -> str:
+    return "; ".join(f"{path!r}: {reason}" for path, reason in profile.uncounted.items())
 
 
 def _with_bits(mac: MACProfile, num_bits_activation: int, num_bits_weight: int) -> MACProfile:

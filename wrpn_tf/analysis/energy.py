@@ -135,7 +135,7 @@ def energy_report(
             the largest of the table.
 
     Raises:
-        TypeError: If `profile` or `array` is of another type.
+        TypeError: If an argument is of another type.
         ValueError: If the profile has no multiplications, unknown ones, or some that are no matrix
             products; if the table has no memory of `sram_bytes`.
 
@@ -143,6 +143,8 @@ def energy_report(
         "Computing's Energy Problem", ISSCC 2014; the traffic is that of this project's accelerator.
     """
     check_counted(profile, "profile")
+    if not isinstance(table, EnergyTable):
+        raise TypeError(f"`table` must be an EnergyTable, got {type(table).__name__}.")
     per_bit = table.sram_per_bit(sram_bytes)
     chosen = SystolicArray() if array is None else array
     # One plane: each product is one operation.

@@ -52,8 +52,11 @@ class EnergyTable:
         """Returns pJ per bit of the smallest memory in the table that holds so many bytes.
 
         Raises:
+            TypeError: If `num_bytes` is no integer.
             ValueError: If the table has none so large, or `num_bytes` is below 1.
         """
+        if isinstance(num_bytes, bool) or not isinstance(num_bytes, int):
+            raise TypeError(f"`sram_bytes` must be an integer, got {num_bytes!r}.")
         for size, energy in self.sram:
             if 1 <= num_bytes <= size:
                 return energy

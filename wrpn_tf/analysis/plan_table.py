@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wrpn_tf.analysis.cost import COST_MODELS, counted_cost
+from wrpn_tf.analysis.cost import COST_MODELS, check_multiplies, counted_cost
 from wrpn_tf.analysis.plan_bits import BitPlanner, apply_bits
 from wrpn_tf.analysis.plan_widening import apply_widths
 from wrpn_tf.analysis.precision import FLOAT_BITS
@@ -133,7 +133,8 @@ def plan(
 
     Raises:
         TypeError, ValueError: As `wrpn_tf.widen_and_quantize`; if `num_bits` or
-            `width_multipliers` is empty or of another form, or `cost_model` is unknown.
+            `width_multipliers` is empty or of another form, `cost_model` is unknown, or no
+            layer's multiply-accumulates are known, as where the input has no fixed size.
     """
     if cost_model not in COST_MODELS:
         raise ValueError(f'`cost_model` must be "sum" or "product", got {cost_model!r}.')
@@ -153,6 +154,7 @@ def plan(
     planner = BitPlanner(model)
     planned = [planner.bits(rules) for rules in all_rules]
     baseline = ModelProfile(model)
+    check_multiplies(baseline, "model")
     profiles = {
         width: _widened(
             model, baseline, WidthRules(width, layer_fraction, width_overrides or {}, divisor)

@@ -44,6 +44,7 @@ def apply_widths(profile: ModelProfile, plan: WidthPlan) -> ModelProfile:
         def widened(name: str) -> Shape:
             return _weight_shape(kernels[layer.path, name], name, adaptation, plan)
 
+        groups = adaptation.config.get("groups")
         return dataclasses.replace(
             layer,
             input_shapes=_shapes(layer.inputs, layer.input_shapes, plan),
@@ -55,6 +56,7 @@ def apply_widths(profile: ModelProfile, plan: WidthPlan) -> ModelProfile:
                     count=mac.count
                     * math.prod(widened(mac.weight))
                     // math.prod(kernels[layer.path, mac.weight]),
+                    groups=mac.groups if groups is None else groups(plan.width),
                 )
                 for mac in layer.macs
             ),

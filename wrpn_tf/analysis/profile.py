@@ -63,6 +63,7 @@ class MACProfile:
         num_bits_weight: Bits of the weight; 32 for float.
         is_first: No other weight is multiplied between a model input and this one.
         is_last: No other weight is multiplied between this one and a model output.
+        groups: Groups of channels that a grouped convolution keeps apart; 1 for any other.
     """
 
     weight: str
@@ -71,6 +72,7 @@ class MACProfile:
     num_bits_weight: int
     is_first: bool = False
     is_last: bool = False
+    groups: int = 1
 
     @property
     def cost(self) -> int:
@@ -240,15 +242,17 @@ def _count(call: LayerCall, bits: dict[int, int]) -> tuple[tuple[MACProfile, ...
     """Returns the multiply-accumulates of a call, or why they are unknown."""
     if is_quantize_layer(call.layer):
         return (), None
+    layer = inner_layer(call.layer)
     try:
-        counts = count_macs(inner_layer(call.layer), call.input_shapes[0], call.output_shapes[0])
+        counts = count_macs(layer, call.input_shapes[0], call.output_shapes[0])
     except UncountableError as error:
         return (), str(error)
     quantized = {name: num_bits for name, _, num_bits in weights_and_bits(call.layer)}
     activation = bits[call.inputs[0]]
+    groups = getattr(layer, "groups", 1)
     macs = []
     for weight, count in counts.items():
-        macs.append(MACProfile(weight, count, activation, quantized[weight]))
+        macs.append(MACProfile(weight, count, activation, quantized[weight], groups=groups))
         # Between the two kernels of a separable convolution stands no quantizer.
         activation = FLOAT_BITS
     return tuple(macs), None

@@ -10,6 +10,7 @@ Quantization-Aware Training" (arXiv 2203.11086).
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from wrpn_tf.model_graph import LayerCall, ModelGraph, model_graph
 from wrpn_tf.quantization import inner_layer
 from wrpn_tf.quantization.input_batches import check_max_batches, checked_inputs, input_batches
 from wrpn_tf.quantization.quantize_registry import Kind, kind_of
+from wrpn_tf.training.distiller import trained_network
 from wrpn_tf.training.flavored_callback import FlavoredCallback
 
 
@@ -46,7 +48,7 @@ def reestimate_batch_norm(
             statistics are then as they were.
     """
     check_max_batches(max_batches)
-    graph = model_graph(getattr(model, "student", model))
+    graph = model_graph(trained_network(model))
     moments = {id(norm): _Moments(norm) for norm in _trainable_norms(graph)}
 
     def apply(call: LayerCall, tensors: Mapping[int, Any]) -> Any:
@@ -97,7 +99,7 @@ class ReestimateBatchNorm(FlavoredCallback):
     def __init__(self, model: Any, dataset: Any, *, max_batches: int = 50):
         super().__init__()
         check_max_batches(max_batches)
-        _trainable_norms(model_graph(getattr(model, "student", model)))
+        _trainable_norms(model_graph(trained_network(model)))
         if isinstance(dataset, Iterator):
             raise ValueError(
                 "`dataset` must be an array or an iterable that starts again in each epoch, got "
@@ -155,6 +157,10 @@ class _Moments:
                 "`dataset` must give finite values in the whole model, got NaN or infinity before "
                 f"{self._norm.name!r}."
             )
+        if getattr(self._norm, "fused", False):
+            # tf_keras' kernel of images divides by n - 1.
+            size = math.prod(inputs.shape) // mean.size
+            variance *= (size - 1) / size
         count = inputs.shape[0]
         self._count += count
         self._sum += count * mean

@@ -11,12 +11,14 @@ from wrpn_tf.quantization import apply_regions
 from wrpn_tf.regions import RegionPrecision
 from wrpn_tf.regions.region_precision import check_region_precision
 from wrpn_tf.training import apprentice_loss, label_checks, losses, model_outputs
+from wrpn_tf.training.binary_metrics import binary_metrics
 from wrpn_tf.training.distiller_arguments import (
     check_models,
     check_options,
     dtype_policy,
     strategy_scope,
 )
+from wrpn_tf.training.distributions import BERNOULLI
 from wrpn_tf.training.region_metrics import RegionMetrics
 
 # A tenth of Adam's own default.
@@ -70,8 +72,10 @@ class Distiller:
     Under B and C the term with alpha is a constant: it shifts `loss` and trains nothing.
 
     Data are checked for NaN, infinity and labels that fit no class: arrays all at once before the
-    first step (ValueError), datasets step by step before they reach a weight (InvalidArgumentError;
-    neither under `jit_compile=True` nor with JAX, which drop assertions).
+    first step (ValueError), datasets in each step before they reach a weight
+    (InvalidArgumentError). JAX and XLA drop the checks in a step. Where there is a GPU, Keras 3
+    compiles with XLA by itself, unless `compile` gets `jit_compile=False`; on CPUs alone, and in
+    tf_keras, only `jit_compile=True` does.
 
     `tf.distribute`: make the models in the strategy's scope. MirroredStrategy trains both Keras,
     MultiWorkerMirroredStrategy tf_keras only: under it Keras 3.15's own `fit` fails with any model.
@@ -198,14 +202,15 @@ class Distiller:
                 the learning rate 1e-4. Under scheme C a name is refused, as it says no learning
                 rate.
             loss: H. None: the cross entropy that the outputs and the labels ask for (indices,
-                one-hot or soft; for yes and no 0, 1 or between). The names
-                `"categorical_crossentropy"`, `"sparse_categorical_crossentropy"` and
-                `"binary_crossentropy"` mean the one for the student's kind of outputs; a loss
-                object must say `from_logits` rightly. Any other loss of labels and outputs takes
-                the place of H in the teacher's and the student's terms, and labels are then not
-                checked for range.
+                one-hot or soft; for yes and no 0, 1 or between). The name of a cross entropy, as
+                `"sparse_categorical_crossentropy"` or `"binary_focal_crossentropy"`, and Keras' own
+                function mean the one for the student's kind of outputs; a loss object must say
+                `from_logits` rightly. Any other loss of labels and outputs takes the place of H in
+                the teacher's and the student's terms, and labels are then not checked for range.
             **kwargs: As for `Model.compile`: `metrics`, `weighted_metrics`, `steps_per_execution`,
-                `jit_compile`, `run_eagerly`... Metrics see the student's outputs.
+                `jit_compile`, `run_eagerly`... Metrics see the student's outputs. Of yes and no,
+                the names `"accuracy"`, `"auc"` and `"binary_crossentropy"` mean those for the
+                student's kind of outputs, each output by itself.
 
         Raises:
             ValueError: If the loss does not fit the student's outputs or is for several outputs, or
@@ -223,6 +228,9 @@ class Distiller:
         of_targets = losses.distillation_loss(of_labels, kind, distribution, flavor)
         hidden.losses = {"teacher": of_labels, "student": of_labels, "distillation": of_targets}
         with strategy_scope(self.student):
+            if distribution is BERNOULLI:
+                for name in ("metrics", "weighted_metrics"):
+                    kwargs[name] = binary_metrics(kwargs.get(name), kind, flavor)
             super().compile(self._optimizer(optimizer), **self._loss_arguments(), **kwargs)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -323,3 +331,8 @@ class Distiller:
     ) -> None:
         if self._untracked.label_rule is not None:
             label_checks.check_arrays(x, y, sample_weight, self._untracked.label_rule, prefix)
+
+
+def trained_network(model: Any) -> Any:
+    """Returns a Distiller's student, and any other model as it is."""
+    return model.student if isinstance(model, Distiller) else model

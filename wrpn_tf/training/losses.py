@@ -9,18 +9,27 @@ from wrpn_tf.training.distributions import BERNOULLI, LOGITS, Distribution
 from wrpn_tf.training.label_checks import BINARY, DENSE, SPARSE, LabelRule
 
 _MEANS = ("auto", "sum_over_batch_size", "mean", "mean_with_sample_weight")
-# Keras' losses by the labels they take; a string or a function of Keras' own stands for its class.
+# Keras' losses that ask `from_logits`, by the labels they take; a string or a function of Keras'
+# own stands for its class.
 _CLASSES = {
     "BinaryCrossentropy": BINARY,
+    "BinaryFocalCrossentropy": BINARY,
     "CategoricalCrossentropy": DENSE,
+    "CategoricalFocalCrossentropy": DENSE,
     "SparseCategoricalCrossentropy": SPARSE,
 }
 _CLASS_OF_NAME = {
+    "BCE": "BinaryCrossentropy",
+    "bce": "BinaryCrossentropy",
     "binary_crossentropy": "BinaryCrossentropy",
+    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
     "categorical_crossentropy": "CategoricalCrossentropy",
+    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
     **{name: name for name in _CLASSES},
 }
+# In the names of Keras' losses of probabilities that have no form for logits.
+_OF_PROBABILITIES = ("dice", "generalized", "kl_divergence", "kldivergence", "tversky")
 # In the names of Keras' losses of real numbers.
 _OF_NUMBERS = ("cosh", "error", "huber", "poisson")
 
@@ -45,7 +54,8 @@ def label_loss(
 
     Raises:
         ValueError: If the loss is for several outputs, expects another kind or distribution of
-            outputs, is one of regression for a single logit, or does not average over the batch.
+            outputs, takes no logits, is one of regression for a single logit, or does not average
+            over the batch.
     """
     from_logits = kind == LOGITS
     losses = flavor.keras.losses
@@ -59,11 +69,11 @@ def label_loss(
             "of the Apprentice loss are weighed by `alpha`, `beta` and `gamma`."
         )
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
-    if name in _CLASS_OF_NAME and loss in (name, getattr(losses, name)):
+    if name in _CLASS_OF_NAME and loss in (name, getattr(losses, name, None)):
         loss = getattr(losses, _CLASS_OF_NAME[name])(from_logits=from_logits)
     loss = losses.get(loss)
-    if from_logits and distribution is BERNOULLI:
-        _check_classifies(loss)
+    if from_logits:
+        _check_takes_logits(loss, distribution)
     if not isinstance(loss, losses.Loss):
         return loss, LabelRule.unchecked(output_shape)
     _check_loss(loss, kind)
@@ -104,10 +114,17 @@ def _loss_by_labels(from_logits: bool, flavor: KerasFlavor) -> Any:
     return cross_entropy
 
 
-def _check_classifies(loss: Any) -> None:
+def _check_takes_logits(loss: Any, distribution: Distribution) -> None:
     named = loss if hasattr(loss, "__name__") else type(loss)
-    is_kerass_own = named.__module__.partition(".")[0] in ("keras", "tf_keras")
-    if is_kerass_own and any(part in named.__name__.lower() for part in _OF_NUMBERS):
+    if named.__module__.partition(".")[0] not in ("keras", "tf_keras"):
+        return
+    name = named.__name__.lower()
+    if any(part in name for part in _OF_PROBABILITIES):
+        raise ValueError(
+            f"`loss` must be one of logits, got {named.__name__}, which takes probabilities. End "
+            f"the student in a {distribution.activation}, or choose a cross entropy."
+        )
+    if distribution is BERNOULLI and any(part in name for part in _OF_NUMBERS):
         raise ValueError(
             f"`loss` must be one of classification, got {named.__name__}: a Distiller takes a "
             "single output without an activation for the logit of yes and no, and has no form for "

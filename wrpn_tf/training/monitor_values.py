@@ -25,6 +25,7 @@ from wrpn_tf.quantization import (
 )
 from wrpn_tf.quantization.quantized_layers import quantized_layer, unrounded
 from wrpn_tf.quantization.region_graph import network_graph
+from wrpn_tf.training.distiller import trained_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ def check_quantized_model(model: Any) -> ModelGraph:
         TypeError: If it is no Keras model.
         ValueError: If nothing in it is quantized, or it cannot be read.
     """
-    graph = model_graph(getattr(model, "student", model))
+    graph = model_graph(trained_network(model))
     if not any(is_quantized(layer) for layer in graph.layers().values()):
         raise ValueError(
             f"`model` must be quantized, got the float model {graph.model.name!r}. "

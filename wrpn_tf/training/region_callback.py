@@ -12,6 +12,7 @@ from wrpn_tf.quantization import region_maps, region_plan
 from wrpn_tf.regions import RegionPlan
 from wrpn_tf.regions.image_values import scale_images
 from wrpn_tf.regions.region_plan import tile_size
+from wrpn_tf.training.distiller import trained_network
 from wrpn_tf.training.flavored_callback import TensorBoardCallback
 
 
@@ -55,7 +56,7 @@ class RegionTensorBoard(TensorBoardCallback):
 
     def __init__(self, model: Any, log_dir: str | os.PathLike, images: Any, *, freq: int = 1):
         super().__init__(os.path.join(log_dir, "regions"), freq)
-        network = getattr(model, "student", model)
+        network = trained_network(model)
         self._plan = region_plan(network)
         self._maps = region_maps(network)
         self._images = _checked_images(images, tuple(network.input_shape[1:]))
