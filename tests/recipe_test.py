@@ -176,3 +176,18 @@ def test_operations_that_know_the_number_of_channels(flavor, tmp_path):
         student.save(str(tmp_path / file))
         loaded = flavor.keras.models.load_model(str(tmp_path / file), compile=False)
         np.testing.assert_array_equal(loaded.predict(images, verbose=0), expected, err_msg=file)
+
+
+@pytest.mark.parametrize("make", ["quantize_model", "widen_model", "widen_and_quantize"])
+def test_what_a_models_own_class_does_is_said_to_stay_behind(flavor, make):
+    class Trained(flavor.keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    L = flavor.layers
+    inputs = flavor.keras.Input((4,))
+    model = Trained(inputs, L.Dense(2)(L.Dense(4, activation="relu")(inputs)))
+    with pytest.warns(UserWarning, match="the class Trained does besides its layers") as found:
+        getattr(wrpn_tf, make)(model)
+    (warning,) = [each for each in found if "Trained" in str(each.message)]
+    assert warning.filename == __file__

@@ -20,14 +20,17 @@ import numpy as np
 from tflite_export.converter import check_writable, convert, save
 from tflite_export.description import describe
 from tflite_export.graph_reader import fold_model
+from tflite_export.integer_model import Tensor
+from tflite_export.keras_levels import tensor_names
 from tflite_export.saved_models import load_model
 from tflite_export.snap_model import snap
 from tflite_export.storage import STORAGES
 from tflite_export.verification import check_range, verify
-from wrpn_tf.model_graph import model_graph
+from wrpn_tf.model_graph import ModelGraph, model_graph
 from wrpn_tf.simulation.checks import check_images
 
 _RANDOM_IMAGES = 16
+_RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))  # of what preprocessing may read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,18 +109,44 @@ def _images(path: str | None, model: Any) -> Any:
         if not folded.preprocessing:
             check_range(loaded, folded)
         return loaded
+    tensors = [folded.tensors[name] for name in folded.inputs]
+    ranges = [(tensor.scale * tensor.low, tensor.scale * tensor.high) for tensor in tensors]
+    images = _random_images(graph, tensors, ranges)
+    if folded.preprocessing:  # The ranges behind it say nothing of what it reads.
+        candidates = [[ends] * len(tensors) for ends in _RANGES]
+        drawn = [_random_images(graph, tensors, each) for each in candidates]
+        best = max(range(len(drawn)), key=lambda index: _num_levels(graph, tensors, drawn[index]))
+        ranges, images = candidates[best], drawn[best]
+    for low, high in ranges:
+        _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in {low:g}..{high:g}")
+    return images
+
+
+def _random_images(
+    graph: ModelGraph, tensors: Sequence[Tensor], ranges: Sequence[tuple[float, float]]
+) -> list[np.ndarray]:
+    """Uniform random values, one array per input of the model."""
     generator = np.random.default_rng(0)
     images = []
-    for key, name in zip(graph.inputs, folded.inputs, strict=True):
-        tensor = folded.tensors[name]
-        ends = tensor.scale * np.array([tensor.low, tensor.high])
-        if folded.preprocessing:  # the range behind it says nothing of what it reads
-            ends = (0, 255)
-        _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in {ends[0]:g}..{ends[1]:g}")
+    for key, tensor, ends in zip(graph.inputs, tensors, ranges, strict=True):
         # What is resized may be of any size.
         shape = [size or own for size, own in zip(graph.shapes[key][1:], tensor.shape, strict=True)]
         images.append(generator.uniform(*ends, (_RANDOM_IMAGES, *shape)).astype(np.float32))
     return images
+
+
+def _num_levels(graph: ModelGraph, tensors: Sequence[Tensor], images: list[np.ndarray]) -> int:
+    """How many levels the preprocessing makes of images, in all rounded inputs."""
+    names, inputs = tensor_names(graph), {tensor.name: tensor for tensor in tensors}
+    count = 0
+    for call, (result, *_) in graph.walk(images):
+        tensor = inputs.pop(names.get(call.outputs[0], ""), None)
+        if tensor is not None:
+            levels = np.rint(np.asarray(result) / tensor.scale)
+            count += len(np.unique(np.clip(levels, tensor.low, tensor.high)))
+        if not inputs:
+            break
+    return count
 
 
 def _loaded_images(path: str) -> np.ndarray:

@@ -110,7 +110,7 @@ def _vocabulary(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 def own_objects(layer: Any) -> dict[str, Any]:
     """Returns the user's own class and functions of a layer, by the names that its files have."""
     objects = [type(layer), *_own_functions(layer, layer.get_config()).values()]
-    return {each.__name__: each for each in objects if _is_own(each)}
+    return {each.__name__: each for each in objects if is_own(each)}
 
 
 def _own_functions(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def _own_functions(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     functions = {}
     for entry in config:
         for value in (getattr(layer, entry, None), getattr(layer, f"_{entry}", None)):
-            if isinstance(value, types.FunctionType) and _is_own(value):
+            if isinstance(value, types.FunctionType) and is_own(value):
                 functions[entry] = value
     return functions
 
 
-def _is_own(value: Any) -> bool:
-    """Whether a class or function is none of a Keras'."""
+def is_own(value: Any) -> bool:
+    """Returns whether a class or function is the user's: none of a Keras'."""
     home = (value.__module__ or "").partition(".")[0]
     return home not in ("keras", "tf_keras", "tensorflow")
 

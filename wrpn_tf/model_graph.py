@@ -6,10 +6,12 @@ import dataclasses
 import functools
 import inspect
 import types
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wrpn_tf.keras_flavor import KERAS, TF_KERAS, KerasFlavor, flavor_of
+from wrpn_tf.caller_depth import depth_of_caller
+from wrpn_tf.keras_flavor import KERAS, TF_KERAS, KerasFlavor, flavor_of, is_own
 
 Shape = tuple[int | None, ...]
 
@@ -176,6 +178,17 @@ def model_graph(model: Any) -> ModelGraph:
     """
     flavor = check_model(model)
     return _GraphReader(flavor).read(model)
+
+
+def warn_of_own_class(model: Any) -> None:
+    """Warns that a copy of a model leaves behind what its class does besides its layers."""
+    if is_own(type(model)):
+        warnings.warn(
+            f"The copy of {model.name!r} is a plain Functional model: what the class "
+            f"{type(model).__name__} does besides its layers, such as a `train_step` of its own, "
+            "stays behind.",
+            stacklevel=depth_of_caller(),
+        )
 
 
 class _GraphReader:

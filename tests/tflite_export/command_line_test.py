@@ -82,11 +82,25 @@ def test_random_images_lie_in_the_inputs_range(saved, capsys):
 
 def test_random_images_of_a_model_with_preprocessing_are_bytes(tmp_path, capsys):
     model = make_model(KERAS, KERAS.layers.Rescaling(1 / 255, name="shrink"))
+    calibrate(model, 255 * make_images(model), verbose=False)
     model.save(tmp_path / "net.keras")
     run(tmp_path)
     shown = capsys.readouterr().err
     assert "in 0..255" in shown
     assert "\nwarning: The file begins behind quant_shrink: give it" in shown
+
+
+@pytest.mark.parametrize(("scale", "offset", "ends"), [(2, -1, "0..1"), (1, 0, "-1..1")])
+def test_random_images_fill_the_range_behind_the_preprocessing(
+    tmp_path, capsys, scale, offset, ends
+):
+    front = KERAS.layers.Rescaling(scale, offset)
+    net = quantized(chain(KERAS, front, KERAS.layers.Dense(2), shape=(4,)), calibrated=False)
+    low, high = map(float, ends.split(".."))
+    calibrate(net, np.linspace(low, high, 400).reshape(100, 4), verbose=False)
+    net.save(tmp_path / "net.keras")
+    assert run(tmp_path) == 0
+    assert f"random ones in {ends}" in capsys.readouterr().err
 
 
 def test_images_that_are_resized_may_be_of_any_size(model, tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import Any
 from wrpn_tf import keras_flavor
 from wrpn_tf.caller_depth import depth_of_caller
 from wrpn_tf.keras_flavor import keras_class
-from wrpn_tf.model_graph import ModelGraph, model_graph
+from wrpn_tf.model_graph import ModelGraph, model_graph, warn_of_own_class
 from wrpn_tf.quantization.finite_weights import check_finite_weights
 from wrpn_tf.quantization.layer_settings import Bits, Override, QuantizationRules
 from wrpn_tf.quantization.prepare import prepare
@@ -132,6 +132,7 @@ def quantize(
     source = model_graph(model)
     check_quantizable(source)
     check_finite_weights(source)
+    warn_of_own_class(model)
     prepared, origin = prepare(source)
     origin = {name: (paths or {}).get(path, path) for name, path in origin.items()}
     graph = model_graph(prepared)

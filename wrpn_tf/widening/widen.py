@@ -15,7 +15,7 @@ import numpy as np
 
 from wrpn_tf import keras_flavor
 from wrpn_tf.caller_depth import depth_of_caller
-from wrpn_tf.model_graph import LayerCall, ModelGraph, OnTensors, rebuild
+from wrpn_tf.model_graph import LayerCall, ModelGraph, OnTensors, rebuild, warn_of_own_class
 from wrpn_tf.widening import channel_trace, function_preservation, width_plan
 
 
@@ -138,6 +138,7 @@ def widen(
     """
     plan = width_plan.make_plan(model, rules)
     plan.warn_of_kept_widths()
+    warn_of_own_class(model)
     replication = function_preservation.Replication(plan) if preserve_function else None
     wide, layers = _build(plan)
     if replication is None:
