@@ -147,7 +147,7 @@ FORMS_OF_TWO = {
     "arrays": lambda z, a: [z, a],
     "tuple of arrays": lambda z, a: (z, a),
     "by name": lambda z, a: {"a": a, "z": z},
-    "by name, and more": lambda z, a: {"a": a, "other": a, "z": z},
+    "by name, and more": lambda z, a: {"a": a, "other": ["more"], "z": z},
     "list of batches": lambda z, a: [([z[:3], a[:3]], None), ([z[3:], a[3:]], None)],
     "batches by name": lambda z, a: [{"a": a[:3], "z": z[:3]}, {"a": a[3:], "z": z[3:]}],
     "tf.data": lambda z, a: tf.data.Dataset.from_tensor_slices(((z, a), a)).batch(3),

@@ -58,12 +58,9 @@ def _examples(graph: ModelGraph, dataset: Any) -> list[Any] | None:
     if _is_array(dataset):
         return [dataset]
     if isinstance(dataset, Mapping):
-        entries = list(dataset.values())
-    elif isinstance(dataset, (list, tuple)) and len(graph.inputs) > 1:
-        entries = list(dataset)
-    else:
-        return None
-    return graph.flatten_inputs(dataset) if all(map(_is_array, entries)) else None
+        return graph.flatten_inputs(dataset)
+    is_of_arrays = isinstance(dataset, (list, tuple)) and all(map(_is_array, dataset))
+    return list(dataset) if is_of_arrays and len(graph.inputs) > 1 else None
 
 
 def _cut(examples: list[Any]) -> Iterator[list[Any]]:
