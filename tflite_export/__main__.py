@@ -110,13 +110,11 @@ def _images(path: str | None, model: Any) -> Any:
             check_range(loaded, folded)
         return loaded
     tensors = [folded.tensors[name] for name in folded.inputs]
-    ranges = [(tensor.scale * tensor.low, tensor.scale * tensor.high) for tensor in tensors]
-    images = _random_images(graph, tensors, ranges)
+    candidates = [[(tensor.scale * tensor.low, tensor.scale * tensor.high) for tensor in tensors]]
     if folded.preprocessing:  # The ranges behind it say nothing of what it reads.
         candidates = [[ends] * len(tensors) for ends in _RANGES]
-        drawn = [_random_images(graph, tensors, each) for each in candidates]
-        best = max(range(len(drawn)), key=lambda index: _num_levels(graph, tensors, drawn[index]))
-        ranges, images = candidates[best], drawn[best]
+    drawn = [(ranges, _random_images(graph, tensors, ranges)) for ranges in candidates]
+    ranges, images = max(drawn, key=lambda pair: _num_levels(graph, tensors, pair[1]))
     for low, high in ranges:
         _say(f"no --images: comparing on {_RANDOM_IMAGES} random ones in {low:g}..{high:g}")
     return images

@@ -103,15 +103,7 @@ def from_bytes(blob: bytes) -> Any:
     try:
         model = schema().ModelT.InitFromObj(schema().Model.GetRootAs(bytes(blob), 0))
         _check_indices(model)
-    # What the schema's code raises when an offset or a length leads out of the bytes.
-    except (
-        struct.error,
-        ValueError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except _LEFT_THE_BYTES as error:
         raise ValueError(f"`blob` is truncated or damaged ({len(blob)} bytes): {error}") from error
     return model
 

@@ -38,6 +38,8 @@ class KerasFlavor:
 KERAS = KerasFlavor("keras")
 TF_KERAS = KerasFlavor("tf_keras")
 
+_LOOKUP_LAYERS = ("IntegerLookup", "StringLookup", "TextVectorization")
+
 
 def get_flavor(name: str) -> KerasFlavor:
     """Returns the flavour called `name`.
@@ -101,7 +103,7 @@ def clone_layer(layer: Any, **config_changes: Any) -> Any:
 
 def _vocabulary(layer: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """What a layer that looks words up learned by `adapt`, which its configuration leaves out."""
-    if "vocabulary" not in config or config["vocabulary"]:
+    if keras_class(layer) not in _LOOKUP_LAYERS or config["vocabulary"]:
         return {}
     words = layer.get_vocabulary(include_special_tokens=False)
     return {"vocabulary": words} if len(words) else {}

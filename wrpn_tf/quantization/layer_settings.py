@@ -101,11 +101,16 @@ class QuantizationRules:
         for paths, bits in zip(end_layers(graph), (self.first_layer, self.last_layer), strict=True):
             end = dataclasses.replace(self._base(), num_bits_weight=bits, is_end=True)
             settings.update(dict.fromkeys(paths, end))
-        for pattern, override in (self.overrides or {}).items():
+        if not self.overrides:
+            return settings
+        kinds = {path: kind_of(layer) for path, layer in graph.layers().items()}
+        producers = map(graph.producers.get, rounded_tensors(graph))
+        rounded = {call.path for call in producers if call is not None}
+        for pattern, override in self.overrides.items():
             paths = _matching(pattern, graph, origin)
             for path in paths:
                 settings[path] = _override(settings[path], override, graph.layers()[path])
-            _check_effect(override, pattern, paths, graph)
+            _check_effect(override, pattern, paths, kinds, rounded)
         return settings
 
     def _base(self) -> LayerSettings:
@@ -157,12 +162,14 @@ def _override(settings: LayerSettings, override: Override, layer: Any) -> LayerS
     return dataclasses.replace(settings, **override)
 
 
-def _check_effect(override: Override, pattern: str, paths: list[str], graph: ModelGraph) -> None:
+def _check_effect(
+    override: Override,
+    pattern: str,
+    paths: list[str],
+    kinds: Mapping[str, Kind],
+    rounded: set[str],
+) -> None:
     """Refuses settings of weights or activations where the rule's layers have none quantized."""
-    rounded = {
-        graph.producers[key].path for key in rounded_tensors(graph) if key in graph.producers
-    }
-    kinds = {path: kind_of(layer) for path, layer in graph.layers().items()}
     kernels = {path for path, kind in kinds.items() if kind is Kind.KERNEL}
     outputs = (
         "outputs that are rounded (behind a convolution, at the batch norm or ReLU that ends its "

@@ -80,11 +80,12 @@ def rounded_tensors(graph: ModelGraph) -> dict[int, Rounding]:
         if "float" not in dtype or key in raw:
             continue
         if key in inputs or (key in graph.producers and _rounds(key, graph, known)):
+            feeds = frozenset(_fed_kernels(key, graph))
             rounded[key] = dataclasses.replace(
                 known[key],
                 is_input=key in inputs,
-                is_output=_leads_out(key, graph),
-                feeds=frozenset(_fed_kernels(key, graph)),
+                is_output=not feeds and _leads_out(key, graph),
+                feeds=feeds,
             )
     return rounded
 
@@ -229,8 +230,6 @@ def _fed_kernels(key: int, graph: ModelGraph) -> set[str]:
 
 def _leads_out(key: int, graph: ModelGraph) -> bool:
     """Whether only weightless layers of one input stand between a tensor and a model output."""
-    if _fed_kernels(key, graph):
-        return False
     while key not in graph.outputs:
         follower = _only_consumer(key, graph)
         if follower is None or len(follower.inputs) > 1 or len(follower.outputs) > 1:
