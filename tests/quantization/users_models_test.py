@@ -94,20 +94,29 @@ def test_functions_without_a_name(flavor):
         assert np.isfinite(quantized.predict(np.ones((1, *model.input_shape[1:])), verbose=0)).all()
 
 
-@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
-def test_layers_that_look_words_up_keep_what_they_learned(flavor, kind):
-    L = flavor.layers
-    words = np.array([4, 5, 6]) if kind == "IntegerLookup" else np.array(["a", "b", "c"])
-    lookup = getattr(L, kind)()
-    lookup.adapt(words)
-    inputs = flavor.keras.Input((1,), dtype="int64" if kind == "IntegerLookup" else "string")
-    x = L.GlobalAveragePooling1D()(L.Embedding(5, 8)(lookup(inputs)))
-    model = flavor.keras.Model(inputs, L.Dense(2, name="last")(L.Dense(8, name="first")(x)))
-    values = tf.constant(words[:, None])
-    expected = np.array(model(values))
+def test_layers_that_look_words_up_keep_what_they_learned(word_model):
+    model, words = word_model
+    expected = np.array(model(words))
     assert expected.std(axis=0).min() > 0  # Each word has outputs of its own.
     quantized = quantize_model(model, num_bits_weight=8, weight_scale="max_per_channel")
-    np.testing.assert_allclose(quantized(values), expected, atol=0.05 * np.abs(expected).max())
+    np.testing.assert_allclose(quantized(words), expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_a_layers_own_setting_of_the_same_name_stays(flavor):
+    class Scaled(flavor.layers.Layer):
+        def call(self, inputs):
+            return 2.0 * inputs
+
+        def get_config(self):
+            return {**super().get_config(), "vocabulary": None}
+
+        @classmethod
+        def from_config(cls, config):
+            assert config.pop("vocabulary") is None
+            return cls(**config)
+
+    quantized = quantize_model(sequential(flavor, Scaled(name="scaled"), flavor.layers.Dense(2)))
+    assert any("scaled" in layer.name for layer in quantized.layers)
 
 
 def test_masks_are_those_of_the_layers():

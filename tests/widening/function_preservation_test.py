@@ -232,15 +232,7 @@ def test_the_users_own_classes_and_functions_keep_their_function(flavor):
     _assert_equal_functions(model, wide, 1e-5)  # of float32
 
 
-@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
-def test_layers_that_look_words_up_keep_what_they_learned(flavor, kind):
-    L = flavor.layers
-    words = np.array([4, 5, 6]) if kind == "IntegerLookup" else np.array(["a", "b", "c"])
-    lookup = getattr(L, kind)()
-    lookup.adapt(words)
-    inputs = flavor.keras.Input((1,), dtype="int64" if kind == "IntegerLookup" else "string")
-    x = L.GlobalAveragePooling1D()(L.Embedding(5, 8)(lookup(inputs)))
-    model = flavor.keras.Model(inputs, L.Dense(2)(L.Dense(8)(x)))
+def test_layers_that_look_words_up_keep_what_they_learned(word_model):
+    model, words = word_model
     wide = widen_model(model, preserve_function=True)
-    values = tf.constant(words[:, None])
-    np.testing.assert_allclose(wide(values), model(values), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(wide(words), model(words), rtol=1e-5, atol=1e-6)
