@@ -7,6 +7,7 @@ that Keras, the accelerator and the file compute the same function.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,21 @@ class Origin:
         kernel: The kernel layer's latent weights and their quantizer, or None.
         bias: The kernel layer's bias variable, or None.
         batch_norm: The BatchNormalization layer, or None.
+        slope: A PReLU's variable of slopes, of one value or one per channel, or None.
     """
 
     step: Reals
     kernel: tuple[Any, Any] | None = None
     bias: Any = None
     batch_norm: Any = None
+    slope: Any = None
+
+    @property
+    def owner(self) -> Any:
+        """The layer or variable whose values the scale is made of; None if there is none."""
+        if self.batch_norm is not None:
+            return self.batch_norm
+        return self.slope if self.kernel is None else self.kernel[0]
 
     @property
     def scale_freedom(self) -> str:
@@ -63,7 +73,7 @@ class Origin:
 
         Without a batch norm the weights themselves can be, where their step grows with them.
         """
-        if self.batch_norm is not None:
+        if self.batch_norm is not None or self.slope is not None:
             return "channel"
         if self.kernel is None:
             return "none"
@@ -122,6 +132,9 @@ def adopt(kernel: FoldedKernel, scale: Reals, bias: Reals) -> None:
         _set_gain(origin.batch_norm, np.sign(gain) * scale / origin.step, moved)
         _set_offset(origin, bias, moved)
         return
+    if origin.slope is not None:
+        gain, _ = _gain_and_offset(origin)
+        _set_slope(origin.slope, np.sign(gain) * scale / origin.step, moved)
     if origin.kernel is not None and (scale != kernel.scale).any():
         _scale_weights(*origin.kernel, scale / kernel.scale)
     if origin.bias is not None:
@@ -141,7 +154,8 @@ def _gain_and_offset(origin: Origin) -> tuple[Reals, Reals]:
     bias = np.zeros(channels) if origin.bias is None else _values(origin.bias)
     norm = origin.batch_norm
     if norm is None:
-        return np.ones(channels), bias
+        slopes = 1.0 if origin.slope is None else _values(origin.slope).reshape(-1)
+        return np.broadcast_to(slopes, channels), bias
     gamma = np.ones(channels) if norm.gamma is None else _values(norm.gamma)
     beta = np.zeros(channels) if norm.beta is None else _values(norm.beta)
     gain = gamma / _deviation(norm)
@@ -154,6 +168,17 @@ def _set_gain(norm: Any, gain: Reals, where: npt.NDArray[np.bool_]) -> None:
         _assign(norm.gamma, gain * _deviation(norm), where)
     else:
         _assign(norm.moving_variance, gain**-2.0 - norm.epsilon, where)
+
+
+def _set_slope(variable: Any, slopes: Reals, where: npt.NDArray[np.bool_]) -> None:
+    """Sets a PReLU's slopes; beyond 1 it would not be the larger of x and its slope times x.
+
+    Channels that share one slope have one function, and so one aim.
+    """
+    shape = tuple(variable.shape)
+    count = math.prod(shape)
+    bounded = np.minimum(slopes, 1.0)
+    _assign(variable, bounded[:count].reshape(shape), where[:count].reshape(shape))
 
 
 def _set_offset(origin: Origin, bias: Reals, where: npt.NDArray[np.bool_]) -> None:

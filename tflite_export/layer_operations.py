@@ -196,6 +196,27 @@ def _check_equal_shapes(name: str, sources: tuple[Tensor, ...]) -> None:
         )
 
 
+def _parametric_relu(
+    call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any
+) -> Pending:
+    """Reads a PReLU: the larger of x and its slope times x, for slopes of at most 1."""
+    (source,), alpha = sources, inner_layer(call.layer).alpha
+    if math.prod(alpha.shape[:-1]) > 1:
+        raise ValueError(
+            f"`model`: {name!r} must share its slopes along all axes but the last, got slopes of "
+            f"shape {tuple(alpha.shape)}. Make it with shared_axes={list(range(1, len(shape)))}."
+        )
+    steepest = float(np.max(alpha.numpy()))
+    if steepest > 1:
+        raise ValueError(
+            f"`model`: {name!r} must have slopes of at most 1, got {steepest:.3g}. An "
+            "`alpha_constraint` keeps them there."
+        )
+    origin = Origin(np.ones(source.shape[-1]), slope=alpha)
+    scaled = by_ones(f"{name}/1", source, (1, 1), 1, shape, origin)
+    return Pending(Maximum(name, (), ""), (), shape, members=(source, scaled))
+
+
 def _multiply(call: LayerCall, name: str, sources: tuple[Tensor, ...], shape: Any) -> Pending:
     shapes = [source.shape for source in sources]
     fits = len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) <= _MOST_AXES
@@ -273,6 +294,7 @@ _ON_ANY = {
     "Maximum": _extreme(Maximum),
     "Minimum": _extreme(Minimum),
     "Multiply": _multiply,
+    "PReLU": _parametric_relu,
     "Subtract": _sum(-1),
 }
 _ON_SPACE = {

@@ -116,11 +116,9 @@ def _check_called_once(folded: FoldedModel) -> None:
     for operation in folded.operations:
         kernel = getattr(operation, "kernel", None)
         if isinstance(kernel, FoldedKernel):
-            origin = kernel.origin
-            held = origin.batch_norm if origin.batch_norm is not None else origin.kernel
-            if held is not None:
-                variable = held[0] if isinstance(held, tuple) else held
-                users.setdefault(id(variable), []).append(operation.name)
+            owner = kernel.origin.owner
+            if owner is not None:
+                users.setdefault(id(owner), []).append(operation.name)
     for names in users.values():
         if len(names) > 1:
             raise ValueError(

@@ -145,6 +145,18 @@ def decoder(flavor):
     return flavor.keras.Model(inputs, L.Conv2DTranspose(2, 2, strides=2)(x))
 
 
+def super_resolution(flavor):
+    """Slopes of both signs, one of all channels; the output is a larger image."""
+    L = flavor.layers
+    inputs = image(flavor)
+    x = L.PReLU("random_normal", shared_axes=[1, 2])(L.Conv2D(8, 5, padding="same")(inputs))
+    x = L.BatchNormalization()(L.Conv2D(4, 1, use_bias=False)(x))
+    one = flavor.keras.initializers.Constant(0.25)
+    x = L.PReLU(one, shared_axes=[1, 2, 3])(x)
+    x = L.PReLU("random_normal", shared_axes=[1, 2])(L.DepthwiseConv2D(3, padding="same")(x))
+    return flavor.keras.Model(inputs, L.Conv2DTranspose(3, 4, strides=2, padding="same")(x))
+
+
 def separable(flavor):
     """A separable convolution between ReLU6, means of windows, and a softmax."""
     L = flavor.layers
@@ -272,7 +284,7 @@ def denoiser(flavor):
 @pytest.mark.parametrize(
     "build",
     [
-        *(decoder, separable, inception, u_net, sequence, squeezed),
+        *(decoder, super_resolution, separable, inception, u_net, sequence, squeezed),
         *(zero_shortcuts, sparse_windows, larger_image, denoiser),
     ],
 )

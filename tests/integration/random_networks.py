@@ -10,11 +10,14 @@ FILTERS = st.sampled_from((3, 4, 6))
 
 
 def _activation(draw, L, x):
-    kind = draw(st.sampled_from(("none", "relu", "relu", "leaky", *FUNCTIONS)))
+    kind = draw(st.sampled_from(("none", "relu", "relu", "leaky", "prelu", *FUNCTIONS)))
     if kind == "none":
         return x
     if kind == "relu":
         return L.ReLU()(x)
+    if kind == "prelu":
+        axes = draw(st.sampled_from(([1, 2], [1, 2, 3]))) if len(x.shape) > 2 else None
+        return L.PReLU(alpha_initializer="random_normal", shared_axes=axes)(x)
     return L.LeakyReLU(0.1)(x) if kind == "leaky" else L.Activation(kind)(x)
 
 

@@ -129,6 +129,7 @@ def gated(flavor):
     gate = layers.Conv2D(6, 1, name="squeeze")(layers.GlobalAveragePooling2D(keepdims=True)(x))
     gate = layers.ReLU(6.0, name="gate_relu")(gate + 2.0) * 0.25
     x = layers.Multiply(name="gated")([x, gate])
+    x = layers.PReLU(shared_axes=[1, 2], name="parametric")(x)
     x = layers.ReLU(name="product")(x * layers.Conv2D(6, 3, padding="same", name="other")(x))
     y = layers.Conv2D(6, 1, name="third")(x)
     x = layers.Maximum(name="larger")([x, y, layers.Subtract(name="difference")([y, x])])

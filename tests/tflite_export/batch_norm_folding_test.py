@@ -36,6 +36,13 @@ def make_bias(flavor):
     return variable.bias
 
 
+def make_slopes(flavor, values):
+    layer = flavor.layers.PReLU(shared_axes=[1, 2] if len(values) > 1 else [1, 2, 3])
+    layer.build((None, 4, 4, CHANNELS))
+    layer.alpha.assign(np.reshape(values, layer.alpha.shape))
+    return layer.alpha
+
+
 def float64(variable, default):
     return np.full(CHANNELS, default) if variable is None else variable.numpy().astype(np.float64)
 
@@ -109,6 +116,24 @@ def test_what_is_adopted_is_what_folding_finds(flavor, options, with_bias):
     np.testing.assert_allclose(after.scale, scale, rtol=4 * FLOAT32)
     # The mean's or beta's rounding; means of some units pass through gains of some units.
     np.testing.assert_allclose(after.bias, offset, atol=100 * FLOAT32)
+
+
+def test_slopes_are_scales_that_are_adopted_up_to_1(flavor):
+    slope = make_slopes(flavor, [0.25, -0.5, 0.0, 1.0, 0.125])
+    before = fold(np.ones((1, 1, 1, CHANNELS), np.int8), 2, -1, Origin(np.ones(5), slope=slope))
+    np.testing.assert_array_equal(before.integers[0, 0, 0], [1, -1, 0, 1, 1])
+    np.testing.assert_array_equal(before.scale, [0.25, 0.5, 1.0, 1.0, 0.125])
+    adopt(before, before.scale * [1.01, 0.9, 1.0, 1.25, 1.0], before.bias)
+    expected = np.float32([0.2525, -0.45, 0.0, 1.0, 0.125])
+    np.testing.assert_array_equal(slope.numpy().reshape(-1), expected)
+
+
+def test_a_slope_that_channels_share_is_adopted_for_all(flavor):
+    slope = make_slopes(flavor, [0.25])
+    before = fold(np.ones((1, 1, 1, CHANNELS), np.int8), 2, -1, Origin(np.ones(5), slope=slope))
+    np.testing.assert_array_equal(before.scale, np.full(CHANNELS, 0.25))
+    adopt(before, before.scale * 1.5, before.bias)
+    assert slope.numpy().item() == 0.375
 
 
 @pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.tflite_export.small_models import outline, read
+from tests.tflite_export.small_models import chain, outline, read
 from tflite_export.integer_model import Lookup
 
 
@@ -58,6 +58,40 @@ def test_a_relu_behind_a_function_is_a_part_of_it(flavor):
     assert folded.largest_scales["quant_relu6"] < 6 / 254
     assert relu.table.levels(source, output, 0).min() == 0
     assert folded.tensors[share.output].scale > 0
+
+
+def parametric(flavor, slopes, shape=(4, 4, 3), **options):
+    """A convolution, or a dense layer, with a PReLU of given slopes behind it."""
+    L = flavor.layers
+    layer = L.PReLU(name="slopes", **options)
+    first = L.Dense(3) if len(shape) == 1 else L.Conv2D(3, 1, name="conv")
+    net = chain(flavor, first, layer, shape=shape)
+    layer.alpha.assign(np.reshape(slopes, layer.alpha.shape))
+    return net
+
+
+@pytest.mark.parametrize("slopes", [[0.25, -0.5, 0.0], [0.5]], ids=["each its own", "one for all"])
+def test_parametric_relus_are_the_larger_of_two(flavor, slopes):
+    axes = [1, 2] if len(slopes) > 1 else [1, 2, 3]
+    folded = read(parametric(flavor, slopes, shared_axes=axes))
+    assert outline(folded.operations[1:]) == [
+        "DepthwiseConv2D slopes/0 <- conv",
+        "DepthwiseConv2D slopes/1 <- conv",
+        "Maximum slopes <- slopes/0, slopes/1",
+    ]
+    plain, sloped = (operation.kernel for operation in folded.operations[1:3])
+    np.testing.assert_array_equal(plain.scale * plain.integers, np.ones((1, 1, 1, 3)))
+    np.testing.assert_array_equal(
+        sloped.scale * sloped.integers, np.broadcast_to(slopes, (1, 1, 1, 3))
+    )
+    assert (plain.origin.scale_freedom, sloped.origin.scale_freedom) == ("none", "channel")
+
+
+def test_slopes_that_no_maximum_has_are_refused(flavor):
+    with pytest.raises(ValueError, match=r"'quant_slopes' must share its slopes .*_axes=\[1, 2\]"):
+        read(parametric(flavor, np.full((4, 4, 3), 0.25)))
+    with pytest.raises(ValueError, match="'quant_slopes' must have slopes of at most 1, got 1.5"):
+        read(parametric(flavor, [0.25, 1.5, 0.0], shape=(6,)))
 
 
 def test_products(flavor):

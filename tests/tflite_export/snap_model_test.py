@@ -243,13 +243,17 @@ def test_examples_for_several_outputs_are_refused():
     assert snap(model)[1].exact
 
 
-@pytest.mark.parametrize("kind", ["kernel", "norm"])
+@pytest.mark.parametrize("kind", ["kernel", "norm", "slopes"])
 def test_a_layer_with_weights_that_is_called_twice_is_refused(flavor, kind):
     L = flavor.layers
     conv = L.Conv2D(3, 3, padding="same", activation="relu", name="conv")
     if kind == "kernel":
         model = chain(flavor, conv, conv, L.Conv2D(2, 1))
         names = "quant_conv, quant_conv:1"
+    elif kind == "slopes":
+        slopes = L.PReLU(shared_axes=[1, 2], name="slopes")
+        model = chain(flavor, L.Conv2D(3, 1), slopes, L.Conv2D(3, 1), slopes)
+        names = "quant_slopes/1, quant_slopes:1/1"
     else:
         norm = L.BatchNormalization(name="norm")
         model = chain(flavor, L.Conv2D(3, 1, name="a"), norm, L.Conv2D(3, 1, name="b"), norm)

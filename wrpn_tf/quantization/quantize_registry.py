@@ -93,7 +93,7 @@ _AUGMENTATION_LAYERS = frozenset(
         "RandomZoom",
     ]
 )
-# Weightless layers whose results leave the grid and are rounded again.
+# Layers without kernels whose results leave the grid and are rounded again.
 _ROUNDING_LAYERS = frozenset(
     [
         "Add",
@@ -106,6 +106,7 @@ _ROUNDING_LAYERS = frozenset(
         "Activation",
         "LeakyReLU",
         "ELU",
+        "PReLU",
         "Softmax",
         "ThresholdedReLU",
         "AveragePooling1D",
@@ -195,7 +196,7 @@ def kind_of(layer: Any) -> Kind:
         return Kind.CONCATENATE
     if name in _PREPROCESSING_LAYERS or augments(layer):
         return Kind.PREPROCESSING
-    if getattr(layer, "weights", None):
+    if name not in _ROUNDING_LAYERS and getattr(layer, "weights", None):
         return Kind.FLOAT
     return Kind.ROUNDING
 

@@ -182,6 +182,7 @@ _BY_FUNCTION: dict[str, Rule] = {
     "Maximum": _maximum,
     "Minimum": _minimum,
     "Multiply": _multiply,
+    "PReLU": _apply,
     "Subtract": _subtract,
     "UpSampling2D": _interpolate,
 }
