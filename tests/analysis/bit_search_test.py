@@ -226,6 +226,18 @@ def test_the_model_stays_as_it_is(flavor):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("measure", ["kl", "loss"])
+def test_batches_are_joined(measure):
+    model = small_model(keras_flavor.KERAS)
+    x, y = images(), np.arange(12) % 3
+    data = tf.data.Dataset.from_tensor_slices((x, y, np.ones(12))).batch(5)
+    found = search(model, {"cost": 0.18}, data, measure=measure, **BITS)
+    assert found == search(model, {"cost": 0.18}, (x, y), measure=measure, **BITS)
+    if measure == "kl":
+        assert found == search(model, {"cost": 0.18}, iter((x[:3], x[3:])), **BITS)
+        assert found == search(model, {"cost": 0.18}, data.map(lambda x, *_: x), **BITS)
+
+
 class _KilledError(Exception):
     pass
 
@@ -315,8 +327,13 @@ def test_the_table_has_all_layers_and_at_most_100_columns():
         ({"data": images(3, (5,))}, r"`data` must have inputs of shape \(None, 2\), at least one"),
         ({"data": images(0, (2,))}, r"`data` must have inputs of shape .* got \(0, 2\)"),
         (
-            {"data": tf.data.Dataset.from_tensors(images(3, (2,)))},
-            r"`data` must have inputs of .*, in an array, got \w*Dataset: join its batches",
+            {"data": tf.data.Dataset.from_tensors(images(3, (2,))).repeat()},
+            r"`data` must end, got a dataset that repeats for ever\. `dataset\.take\(4\)`",
+        ),
+        ({"data": iter(())}, "`data` must have at least one batch, got an empty dataset"),
+        (
+            {"data": iter([images(3, (2,)), images(3, (4,))])},
+            r"`data` must have batches that can be joined .* got shapes \(3, 2\), \(3, 4\)",
         ),
         ({"data": np.full((3, 2), np.nan)}, "`data` must have finite inputs"),
         ({"measure": "loss"}, r"`data` must be a pair \(inputs, labels\) for measure=\"loss\""),

@@ -9,6 +9,7 @@ from typing import Any
 
 from wrpn_tf.accelerator import SystolicArray
 from wrpn_tf.analysis.bit_budget import within
+from wrpn_tf.analysis.bit_data import joined_batches
 from wrpn_tf.analysis.bit_network_search import NetworkSearch
 from wrpn_tf.analysis.bit_search_result import Candidate, SearchResult, Sensitivity
 from wrpn_tf.analysis.bit_search_settings import SearchSettings, checked_wider
@@ -51,7 +52,8 @@ def search(
         budget: One of {"cost": compute cost relative to the float network}, {"bytes": of all
             parameters}, {"cycles": on the accelerator, for one example}. Activations count in
             "cost" only; with the others, they keep the most of `num_bits_activation`.
-        data: Inputs, or a pair (inputs, labels), as arrays. A few hundred examples will do.
+        data: Inputs, or a pair (inputs, labels), as arrays, or an iterable of batches of them, as
+            a `tf.data.Dataset` is, which is read once. A few hundred examples will do.
         num_bits_weight: Bits to choose from for weights, 1..8.
         num_bits_activation: Bits to choose from for activations, 2..8.
         search_ends: Whether to choose the bits of the first and last layers' weights, too; else
@@ -89,6 +91,7 @@ def search(
         checkpoint,
         verbose,
     )
+    data = joined_batches(data)
     networks = {1.0: model, **checked_wider(wider, measure)}
     baseline = ModelProfile(model)
     searches = [NetworkSearch(x, width, settings, baseline, data) for width, x in networks.items()]

@@ -18,11 +18,8 @@ import numpy.typing as npt
 from keras import ops
 
 from wrpn_tf.analysis.bit_checkpoint import Checkpoint, fingerprint
-from wrpn_tf.analysis.bit_measures import (
-    check_data,
-    classifier,
-    error_per_example,
-)
+from wrpn_tf.analysis.bit_data import check_data
+from wrpn_tf.analysis.bit_measures import classifier, error_per_example
 from wrpn_tf.analysis.bit_space import Assignment, BitSpace, Knob
 from wrpn_tf.quantization.quantizers import Quantizer
 from wrpn_tf.quantization.range_observer import RangeObserver
