@@ -91,9 +91,9 @@ def search(
         checkpoint,
         verbose,
     )
-    data = joined_batches(data)
     networks = {1.0: model, **checked_wider(wider, measure)}
     baseline = ModelProfile(model)
+    data = joined_batches(data)
     searches = [NetworkSearch(x, width, settings, baseline, data) for width, x in networks.items()]
     reachable = [x for x in searches if within(x.least, settings.limit)]
     if not reachable:
